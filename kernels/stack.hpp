@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// What an inference or training engine adds to its kernels: kernels/profiles/<gpu>/<stack>/stack.toml. Every figure in the
+// file says how it was measured or fitted, and on what.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace dssim {
+
+// Memory that is there whatever the model: per GPU, in bytes.
+struct StackMemory {
+  double context_bytes = 0;        // CUDA context and the framework's own allocations
+  double graphs_bytes = 0;         // captured CUDA graphs
+  double communication_bytes = 0;  // NCCL and custom all-reduce buffers; only where a replica spans several GPUs
+};
+
+struct Stack {
+  std::string name;     // "vllm-0.14"
+  std::string gpu;      // GPU the tables were measured on
+  std::string title;
+  StackMemory memory;
+
+  // A decode-only batch is padded up to the next of these (CUDA graphs); beyond the last, and with graphs off, it runs eagerly.
+  std::vector<int64_t> graph_batch_sizes;
+  // Steps with prefill run from graphs too (vLLM's piecewise graphs) up to this many tokens, padded likewise; 0 = never.
+  int64_t piecewise_graph_tokens = 0;
+
+  double iteration_host_s = 0;         // host work between two steps that the GPU waits for
+  double sequence_host_s = 0;          // the same, for each sequence in the batch
+  double eager_launch_s = 0;           // host time to launch one kernel eagerly: a floor under steps not run from a graph
+  double eager_launches_per_layer = 0; // kernels one layer launches when run eagerly
+  double frontend_latency_s = 0;       // fixed: HTTP, tokenisation, first scheduling; part of TTFT and e2e, not of GPU time
+};
+
+}  // namespace dssim

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// Whole files in, whole files out, and where dssim's data (catalogue, models, profiles, traces) lies.
+
+#include <cstdint>
+#include <cstdio>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace dssim {
+
+// The contents, unpacked where the name ends in ".gz". Throws Error(bad_input): no such file, unreadable, truncated.
+std::string read_file(const std::filesystem::path& path);
+
+// Writes to "<path>.partial" beside it and renames at commit(), so that an interrupted or failing run leaves nothing half-written.
+class AtomicFile {
+ public:
+  explicit AtomicFile(std::filesystem::path path);  // throws Error(bad_input) where it can't be created
+  ~AtomicFile();                                    // removes the partial file unless committed
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  void write(std::string_view text);
+  void commit();
+
+ private:
+  std::filesystem::path path_, partial_;
+  std::FILE* file_;
+};
+
+// Root of the data folders (platforms/catalogue, workloads/models, workloads/traces, kernels/profiles): $DSSIM_DATA, else
+// ../share/dssim beside the executable, else the source tree this binary was built from.
+std::filesystem::path data_root();
+
+// Stems of the files "<name><suffix>" in a folder, sorted; empty where the folder does not exist.
+std::vector<std::string> names_in(const std::filesystem::path& folder, std::string_view suffix);
+
+}  // namespace dssim
