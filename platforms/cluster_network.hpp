@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// The links of a cluster and the exact route between any two GPUs, or a GPU and its node's host memory. Routes follow
+// from arithmetic on the GPU numbers; nothing is stored per GPU.
+//
+// Endpoints: GPU i is endpoint i; the host memory of node n is endpoint gpus + n.
+// Links, each in both directions: NVLink port of a GPU (nvswitch), NVLink or xGMI link of a pair (meshes, bridges),
+// PCIe of a GPU, uplink of a PCIe switch, link between sockets, host memory, NIC port, uplinks of a leaf (only where
+// oversubscribed).
+//
+//   same node    nvswitch       nvlink_up(a) nvlink_down(b)
+//                mesh, pairs    the pair's link; pairs without one take PCIe
+//                pcie_p2p       pcie_up(a) [switch_up] [socket] [switch_down] pcie_down(b)
+//                pcie_host      pcie_up(a) [switch_up] memory [socket] memory [switch_down] pcie_down(b)
+//   other node   same leaf      pcie_up(a) nic_up nic_down pcie_down(b)
+//                other leaf     pcie_up(a) nic_up [leaf_up leaf_down] nic_down pcie_down(b)
+//                without GPUDirect, host memory on both sides as well
+// On a rail-optimised fabric NIC r of every node of a pod hangs on leaf r, so two GPUs on different rails meet in the
+// spine.
+
+#include "platforms/cluster.hpp"
+#include "sim/engine/topology.hpp"
+
+namespace dssim {
+
+enum class PathKind { same, nvlink, pcie, host, network };
+std::string_view name_of(PathKind kind);  // "through host memory", …
+
+struct Path {
+  PathKind kind = PathKind::same;
+  double bytes_per_s = 0;  // of the slowest link, efficiency included; infinity for `same`
+  double latency_s = 0;
+  std::vector<std::string> links;
+};
+
+class ClusterNetwork final : public Topology {
+ public:
+  explicit ClusterNetwork(const Cluster& cluster);  // copies what it needs
+
+  EndpointId gpu(int index) const { return static_cast<EndpointId>(index); }
+  EndpointId host(int node) const { return static_cast<EndpointId>(gpus_ + node); }
+  Path path(EndpointId source, EndpointId destination) const;
+
+  uint32_t endpoint_count() const override;
+  uint32_t link_count() const override;
+  double link_bytes_per_s(LinkId link) const override;
+  std::string link_name(LinkId link) const override;
+  void route(EndpointId source, EndpointId destination, Route& into) const override;
+
+ private:
+  int gpus_ = 0;
+  // Filled in by the implementation below.
+  struct Layout;
+  std::shared_ptr<const Layout> layout_;
+};
+
+}  // namespace dssim
