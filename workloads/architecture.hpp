@@ -2,17 +2,24 @@
 #pragma once
 
 // The shape of a transformer, as far as time and memory depend on it. Read from workloads/models/<name>.toml or from a
-// Hugging Face config.json. Counts are whole-model counts, before any parallel split.
+// Hugging Face config.json (workloads/huggingface.hpp). Counts are whole-model counts, before any parallel split.
+//
+// Parameters are counted matrix by matrix, biases and norms included; tests hold them against the published totals.
+// Errors: an unknown name or a shape that makes no sense is bad_input, naming file and key.
 
 #include <cstdint>
+#include <filesystem>
 #include <string>
 #include <vector>
 
+#include "platforms/precision.hpp"
+#include "sim/base/config.hpp"
+
 namespace dssim {
 
-enum class Activation { gated, plain };      // gated: SwiGLU, three FFN matrices; plain: GELU or ReLU, two
-enum class Positions { rotary, learned };    // learned positions are stored parameters
-enum class Family { decoder, encoder };      // an encoder only prefills (BERT)
+enum class Activation { gated, plain };             // gated: SwiGLU or GeGLU, three FFN matrices; plain: GELU or ReLU, two
+enum class Positions { rotary, learned, alibi };    // learned positions are stored parameters; the others are computed
+enum class Family { decoder, encoder };             // an encoder only prefills (BERT)
 
 struct Architecture {
   std::string name;   // "llama-3-8b"
@@ -24,24 +31,61 @@ struct Architecture {
   int64_t ffn = 0;  // width of the feed-forward (of one expert, in an MoE)
   int64_t vocabulary = 0;
   int64_t max_positions = 0;
+  int64_t extra_positions = 0;  // learned position rows stored beyond max_positions (OPT keeps two)
   Activation activation = Activation::gated;
   Positions positions = Positions::rotary;
-  bool tied_embeddings = false;
-  bool attention_bias = false;  // biases of the q, k and v projections (Qwen2)
-  bool linear_bias = false;     // biases of every linear layer and LayerNorm instead of RMSNorm (GPT-3, BERT)
-  bool qk_norm = false;         // RMSNorm over each head's q and k (Qwen3)
+  bool tied_embeddings = false;  // the output head is the embedding matrix
+  bool attention_bias = false;   // biases of the q, k and v projections (Qwen2)
+  bool linear_bias = false;      // biases of every linear layer and LayerNorm instead of RMSNorm (GPT-3, BERT)
+  bool qk_norm = false;          // RMSNorm over each head's q and k (Qwen3)
+  bool embedding_norm = false;   // LayerNorm right after the embedding (BERT, BLOOM)
+  bool final_norm = true;        // norm before the output head; false where each layer ends in one (BERT, GLM)
   int64_t experts = 0, experts_per_token = 0;  // 0 = dense
-  int64_t token_types = 0;      // BERT's segment embeddings
-  bool pooler = false;          // BERT's pooled output layer
+  int64_t token_types = 0;       // BERT's segment embeddings
+  bool pooler = false;           // BERT's pooled output layer
 
   bool is_moe() const { return experts > 0; }
+  bool is_encoder() const { return family == Family::encoder; }
   int64_t q_width() const { return heads * head_dim; }
   int64_t kv_width() const { return kv_heads * head_dim; }
 
-  double layer_parameters() const;  // one layer, every expert counted
-  double parameters() const;        // the whole model: layers, embeddings, output head, final norm
-  double active_parameters() const; // those that one token passes through
-  double kv_values_per_token() const { return 2.0 * static_cast<double>(layers * kv_width()); }
+  double layer_parameters() const;   // one layer, every expert counted
+  double parameters() const;         // the whole model: layers, embeddings, output head, final norm
+  double active_parameters() const;  // those of the layers and head that one token passes through (embeddings: one row each)
+  double kv_values_per_token() const { return is_encoder() ? 0.0 : 2.0 * static_cast<double>(layers * kv_width()); }
 };
+
+// workloads/models/<name>.toml.
+std::vector<std::string> model_names();
+Architecture load_model(const std::string& name);
+Architecture read_model_file(const Config& file);  // the same from a document in hand
+
+// The scenario's [model] table: name or config, weights, kv_cache. `config` is relative to the folder of the scenario.
+struct ModelChoice {
+  Architecture architecture;
+  Precision weights = Precision::bf16;
+  Precision kv_cache = Precision::bf16;  // by default 16 bits (32 for fp32 weights), whatever the weights' format
+};
+ModelChoice read_model(const Config& model, const std::filesystem::path& base_folder);
+
+// Why the shape cannot be, as "key: what is wrong", or "" where it is sound. Both readers end with this.
+std::string architecture_problem(const Architecture& model);
+
+// A way to split a replica that the model does not allow: the key of [serving] and a sentence for it. Rules: heads, and the
+// feed-forward width, divide over tensor_parallel; KV heads divide over it or it over them (then they are replicated); layers
+// divide over pipeline_parallel; experts, and tensor_parallel, divide over expert_parallel. The vocabulary is padded instead.
+struct ParallelProblem {
+  std::string key, message;  // key empty: no problem
+  explicit operator bool() const { return !key.empty(); }
+};
+ParallelProblem parallel_problem(const Architecture& model, int64_t tensor_parallel, int64_t pipeline_parallel,
+                                 int64_t expert_parallel);
+
+// Rows of the embedding and of the output head that one GPU of `tensor_parallel` holds: the vocabulary padded to a multiple
+// of 64 (vLLM, VocabParallelEmbedding), then to one of the degree.
+int64_t vocabulary_per_gpu(const Architecture& model, int64_t tensor_parallel);
+
+// KV heads that one GPU of `tensor_parallel` holds; at least one, so they are replicated beyond kv_heads.
+int64_t kv_heads_per_gpu(const Architecture& model, int64_t tensor_parallel);
 
 }  // namespace dssim
