@@ -1,0 +1,432 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sim/serving/scheduler.hpp"
+
+#include <algorithm>
+#include <cassert>
+#include <cmath>
+
+#include "sim/serving/policy.hpp"
+
+namespace dssim {
+
+Scheduler::Scheduler(const SchedulerLimits& limits, KvCache kv, std::unique_ptr<SchedulerPolicy> policy, uint32_t replica)
+    : limits_(limits), kv_(std::move(kv)), policy_(std::move(policy)), replica_(replica),
+      batches_(static_cast<size_t>(limits.batches)) {
+  for (auto& batch : batches_) batch.need_block.assign(static_cast<size_t>(kv_.block_tokens()), 0);
+}
+Scheduler::~Scheduler() = default;
+Scheduler::Scheduler(Scheduler&&) noexcept = default;
+
+// ---------------------------------------------------------------------------------------------- entering and leaving
+
+bool Scheduler::submit(const Request& request) {
+  // The last generated token is never stored, so a request needs room for input + output − 1 tokens.
+  const int64_t longest = request.input_tokens + std::max<int64_t>(0, request.output_tokens - 1);
+  if (waiting_count_ >= limits_.max_waiting || kv_.blocks_for(longest) > kv_.total_blocks()) {
+    refuse(request, Outcome::rejected);
+    return false;
+  }
+  const uint32_t index = new_sequence(request);
+  waiting_.push_back(index);
+  ++waiting_count_;
+  if (std::isfinite(limits_.client_timeout_s))
+    deadlines_.push_back({request.arrival_s + limits_.client_timeout_s, index, request.id});
+  return true;
+}
+
+uint32_t Scheduler::new_sequence(const Request& request) {
+  if (unused_.empty()) {
+    unused_.push_back(static_cast<uint32_t>(sequences_.size()));
+    sequences_.emplace_back();
+  }
+  const uint32_t index = unused_.back();
+  unused_.pop_back();
+  Sequence& s = sequences_[index];
+  // Everything starts afresh but the slot's serial and the storage of its lists.
+  const uint32_t serial = s.serial + 1;
+  auto held = std::move(s.held);
+  auto hashes = std::move(s.hashes);
+  s = Sequence{};
+  s.serial = serial;
+  s.held = std::move(held);
+  s.hashes = std::move(hashes);
+  s.held.clear();
+  s.hashes.clear();
+  s.request = request;
+  s.state = Sequence::State::waiting;
+  s.prompt_tokens = request.input_tokens;
+  if (kv_.prefix_caching()) append_block_hashes(request, kv_.block_tokens(), s.hashes);
+  return index;
+}
+
+void Scheduler::refuse(const Request& request, Outcome outcome) {
+  RequestRecord record;
+  record.id = request.id;
+  record.arrival_s = request.arrival_s;
+  record.input_tokens = request.input_tokens;
+  record.output_tokens = request.output_tokens;
+  record.outcome = outcome;
+  record.replica = replica_;
+  ended_.push_back(record);
+}
+
+void Scheduler::end(uint32_t index, Outcome outcome, double now_s) {
+  Sequence& s = sequences_[index];
+  refuse(s.request, outcome);
+  RequestRecord& record = ended_.back();
+  record.scheduled_s = s.scheduled_s;
+  record.first_token_s = s.first_token_s;
+  record.done_s = now_s;
+  record.cached_tokens = s.cached_tokens;
+  record.preemptions = s.preemptions;
+  s.state = Sequence::State::unused;
+  ++s.serial;
+  unused_.push_back(index);
+}
+
+void Scheduler::drop_timed_out(int batch, double now_s) {
+  while (!deadlines_.empty() && deadlines_.front().at_s <= now_s) {
+    const auto [at, index, request] = deadlines_.front();
+    deadlines_.pop_front();
+    Sequence& s = sequences_[index];
+    if (s.request.id != request || s.state == Sequence::State::unused || s.state == Sequence::State::answered) continue;
+    if (s.state != Sequence::State::waiting) {
+      batches_[static_cast<size_t>(s.batch)].abandoned.push_back(index);
+      continue;
+    }
+    --waiting_count_;
+    // Its place in the queue stays until it comes to the front; the slot must not be used again before that.
+    refuse(s.request, Outcome::timed_out);
+    s.state = Sequence::State::unused;
+  }
+  auto& abandoned = batches_[static_cast<size_t>(batch)].abandoned;
+  for (const uint32_t index : abandoned) {
+    Sequence& s = sequences_[index];
+    const bool running = s.state == Sequence::State::prefilling || s.state == Sequence::State::decoding;
+    if (!running || s.request.arrival_s + limits_.client_timeout_s > now_s) continue;
+    leave_batch(index);
+    release_blocks(index);
+    end(index, Outcome::timed_out, now_s);
+  }
+  abandoned.clear();
+}
+
+void Scheduler::skip_ended_waiting() {
+  while (!waiting_.empty() && sequences_[waiting_.front()].state == Sequence::State::unused) {
+    ++sequences_[waiting_.front()].serial;
+    unused_.push_back(waiting_.front());
+    waiting_.pop_front();
+  }
+}
+
+// ------------------------------------------------------------------------------------------------ a batch's sequences
+
+void Scheduler::link(uint32_t index, int batch) {
+  Sequence& s = sequences_[index];
+  Batch& b = batches_[static_cast<size_t>(batch)];
+  s.batch = batch;
+  s.previous = b.last;
+  s.next = kNone;
+  (b.last != kNone ? sequences_[b.last].next : b.first) = index;
+  b.last = index;
+  ++running_count_;
+}
+
+void Scheduler::unlink(uint32_t index) {
+  const Sequence& s = sequences_[index];
+  Batch& b = batches_[static_cast<size_t>(s.batch)];
+  (s.previous != kNone ? sequences_[s.previous].next : b.first) = s.next;
+  (s.next != kNone ? sequences_[s.next].previous : b.last) = s.previous;
+  --running_count_;
+}
+
+void Scheduler::leave_batch(uint32_t index) {
+  const Sequence& s = sequences_[index];
+  if (s.state == Sequence::State::decoding) {
+    stop_decoding(index);
+  } else {
+    auto& prefilling = batches_[static_cast<size_t>(s.batch)].prefilling;
+    prefilling.erase(std::find(prefilling.begin(), prefilling.end(), index));
+  }
+  unlink(index);
+}
+
+int64_t Scheduler::kv_tokens(uint32_t index) const {
+  const Sequence& s = sequences_[index];
+  if (s.state != Sequence::State::decoding) return s.prefilled;
+  return s.prompt_tokens + batches_[static_cast<size_t>(s.batch)].step - s.join_step;
+}
+
+int64_t Scheduler::held_blocks() const {
+  // Blocks that several sequences share are counted once.
+  std::vector<uint32_t> hashed;
+  int64_t unhashed = 0;
+  for (uint32_t i = 0; i < sequences_.size(); ++i) {
+    const Sequence& s = sequences_[i];
+    if (s.state == Sequence::State::unused || s.state == Sequence::State::waiting) continue;
+    const int64_t blocks = s.reserved_blocks > 0 ? s.reserved_blocks : kv_.blocks_for(kv_tokens(i));
+    unhashed += blocks - static_cast<int64_t>(s.held.size());
+    hashed.insert(hashed.end(), s.held.begin(), s.held.end());
+  }
+  std::sort(hashed.begin(), hashed.end());
+  return unhashed + (std::unique(hashed.begin(), hashed.end()) - hashed.begin());
+}
+
+void Scheduler::release_blocks(uint32_t index) {
+  Sequence& s = sequences_[index];
+  const int64_t blocks = s.reserved_blocks > 0 ? s.reserved_blocks : kv_.blocks_for(kv_tokens(index));
+  kv_.release(blocks - static_cast<int64_t>(s.held.size()), s.held);
+  s.reserved_blocks = 0;
+}
+
+// A decoding sequence writes token number kv_tokens at step `step`, and starts a block when that is a multiple of the block
+// size: at every step that is congruent to join_step − prompt_tokens.
+size_t Scheduler::block_phase(const Sequence& s) const {
+  const int64_t size = kv_.block_tokens();
+  return static_cast<size_t>((((s.join_step - s.prompt_tokens) % size) + size) % size);
+}
+
+void Scheduler::start_decoding(uint32_t index, double now_s) {
+  Sequence& s = sequences_[index];
+  Batch& b = batches_[static_cast<size_t>(s.batch)];
+  s.state = Sequence::State::decoding;
+  s.join_step = b.step;
+  ++b.decoding;
+  b.kv_tokens += s.prompt_tokens;
+  if (s.reserved_blocks == 0) ++b.need_block[block_phase(s)];
+  if (s.generated >= s.request.output_tokens)
+    finish_output(index, now_s);
+  else
+    b.finishes.push({b.step + s.request.output_tokens - s.generated, index, s.serial});
+}
+
+void Scheduler::stop_decoding(uint32_t index) {
+  Sequence& s = sequences_[index];
+  Batch& b = batches_[static_cast<size_t>(s.batch)];
+  --b.decoding;
+  b.kv_tokens -= kv_tokens(index);
+  if (s.reserved_blocks == 0) --b.need_block[block_phase(s)];
+  ++s.serial;  // its entry in the heap is void
+}
+
+void Scheduler::finish_output(uint32_t index, double now_s) {
+  Sequence& s = sequences_[index];
+  Batch& b = batches_[static_cast<size_t>(s.batch)];
+  if (!answer_together_) {
+    leave_batch(index);
+    release_blocks(index);
+    end(index, Outcome::completed, now_s);
+    return;
+  }
+  b.answered.push_back(index);
+  if (static_cast<int64_t>(b.answered.size()) < b.decoding || !b.prefilling.empty()) return;
+  for (const uint32_t done : b.answered) {
+    leave_batch(done);
+    release_blocks(done);
+    end(done, Outcome::completed, now_s);
+  }
+  b.answered.clear();
+}
+
+void Scheduler::preempt(uint32_t index) {
+  Sequence& s = sequences_[index];
+  Batch& b = batches_[static_cast<size_t>(s.batch)];
+  if (s.state == Sequence::State::decoding) s.generated += b.step - s.join_step;
+  leave_batch(index);
+  release_blocks(index);
+  s.state = Sequence::State::waiting;
+  s.prompt_tokens = s.request.input_tokens + s.generated;
+  s.prefilled = 0;
+  ++s.preemptions;
+  waiting_.push_front(index);
+  ++waiting_count_;
+}
+
+// ------------------------------------------------------------------------------------------------------------ planning
+
+const StepPlan& Scheduler::plan(int batch, double now_s) {
+  Batch& b = batches_[static_cast<size_t>(batch)];
+  b.plan.decode = false;
+  b.plan.chunks.clear();
+  b.plan.shapes.clear();
+  if (!deadlines_.empty() || !b.abandoned.empty()) drop_timed_out(batch, now_s);
+  policy_->plan(*this, batch, now_s);
+  return b.plan;
+}
+
+StepShape Scheduler::shape(int batch) const {
+  const Batch& b = batches_[static_cast<size_t>(batch)];
+  StepShape shape;
+  if (b.plan.decode) {
+    shape.decode_sequences = b.decoding;
+    shape.decode_kv_tokens = b.kv_tokens + b.decoding;
+  }
+  shape.prefill = b.plan.shapes;
+  return shape;
+}
+
+bool Scheduler::decode(int batch) {
+  Batch& b = batches_[static_cast<size_t>(batch)];
+  bool preempted = false;
+  const auto phase = static_cast<size_t>(b.step % kv_.block_tokens());
+  while (b.decoding > 0 && b.need_block[phase] > kv_.free_blocks()) {
+    preempt(b.last);
+    preempted = true;
+  }
+  kv_.take(b.need_block[phase]);
+  b.plan.decode = b.decoding > 0;
+  return preempted;
+}
+
+void Scheduler::plan_chunk(uint32_t index, int64_t new_tokens) {
+  const Sequence& s = sequences_[index];
+  Batch& b = batches_[static_cast<size_t>(s.batch)];
+  const PrefillChunk chunk{new_tokens, s.prefilled, s.prefilled + new_tokens == s.prompt_tokens};
+  b.plan.chunks.push_back({index, chunk});
+  b.plan.shapes.push_back(chunk);
+}
+
+bool Scheduler::continue_prefills(int batch, int64_t& budget) {
+  Batch& b = batches_[static_cast<size_t>(batch)];
+  bool preempted = false;
+  for (size_t i = 0; i < b.prefilling.size() && budget > 0; ++i) {
+    const uint32_t index = b.prefilling[i];
+    const Sequence& s = sequences_[index];
+    const int64_t tokens = std::min(s.prompt_tokens - s.prefilled, budget);
+    if (s.reserved_blocks == 0) {
+      const int64_t blocks = kv_.blocks_for(s.prefilled + tokens) - kv_.blocks_for(s.prefilled);
+      while (blocks > kv_.free_blocks() && b.last != index) preempt(b.last), preempted = true;
+      if (blocks > kv_.free_blocks()) {
+        preempt(index);
+        return true;
+      }
+      kv_.take(blocks);
+    }
+    plan_chunk(index, tokens);
+    budget -= tokens;
+  }
+  return preempted;
+}
+
+std::span<const uint64_t> Scheduler::reusable_hashes(const Sequence& s) const {
+  // The last prompt token is always computed, since it yields the first output token.
+  const auto most = static_cast<size_t>((s.prompt_tokens - 1) / kv_.block_tokens());
+  return std::span(s.hashes).first(std::min(most, s.hashes.size()));
+}
+
+int64_t Scheduler::cached_prefix_tokens(const Request& request) {
+  scratch_hashes_.clear();
+  append_block_hashes(request, kv_.block_tokens(), scratch_hashes_);
+  return kv_.match(scratch_hashes_).blocks * kv_.block_tokens();
+}
+
+bool Scheduler::try_admit(uint32_t index, int batch, int64_t& budget, bool whole_prompt, bool alone, double now_s) {
+  Sequence& s = sequences_[index];
+  const KvCache::Match cached = kv_.match(reusable_hashes(s));
+  const int64_t past = cached.blocks * kv_.block_tokens();
+  int64_t tokens = s.prompt_tokens - past;
+  if (tokens > budget) {
+    if (whole_prompt && !alone) return false;
+    if (!whole_prompt) tokens = budget;
+  }
+  const int64_t new_blocks = kv_.blocks_for(past + tokens) - cached.blocks;
+  if (new_blocks + cached.evictable > kv_.free_blocks()) return false;
+  kv_.hold(s.hashes, cached.blocks, s.held);
+  kv_.take(new_blocks);
+  s.prefilled = past;
+  if (!s.was_scheduled) {
+    s.was_scheduled = true;
+    s.scheduled_s = now_s;
+    s.cached_tokens = past;
+  }
+  s.state = Sequence::State::prefilling;
+  link(index, batch);
+  batches_[static_cast<size_t>(batch)].prefilling.push_back(index);
+  plan_chunk(index, tokens);
+  budget -= tokens;
+  return true;
+}
+
+void Scheduler::admit(int batch, int64_t& budget, bool whole_prompts, double now_s) {
+  Batch& b = batches_[static_cast<size_t>(batch)];
+  while (budget > 0 && running_count_ < limits_.max_sequences) {
+    skip_ended_waiting();
+    if (waiting_.empty()) return;
+    const uint32_t index = waiting_.front();
+    const bool alone = b.plan.chunks.empty() && budget == limits_.max_batched_tokens;
+    if (!try_admit(index, batch, budget, whole_prompts, alone, now_s)) return;
+    waiting_.pop_front();
+    --waiting_count_;
+    // Blocks of this prompt can be shared from now on: whoever finds them runs in the same step or later.
+    Sequence& s = sequences_[index];
+    const auto full = std::min<int64_t>((s.prefilled + b.plan.chunks.back().chunk.new_tokens) / kv_.block_tokens(),
+                                        static_cast<int64_t>(s.hashes.size()));
+    kv_.publish(s.hashes, full, s.held);
+  }
+}
+
+void Scheduler::admit_static(int batch, double now_s) {
+  Batch& b = batches_[static_cast<size_t>(batch)];
+  std::vector<uint32_t> chosen;
+  int64_t longest_output = 0, inputs_blocks = 0;
+  const auto blocks_each = [&](int64_t input, int64_t output) { return kv_.blocks_for(input + std::max<int64_t>(0, output - 1)); };
+  while (running_count_ + static_cast<int64_t>(chosen.size()) < limits_.max_sequences) {
+    skip_ended_waiting();
+    if (waiting_.empty()) break;
+    const uint32_t index = waiting_.front();
+    const int64_t output = std::max(longest_output, sequences_[index].request.output_tokens);
+    inputs_blocks = blocks_each(sequences_[index].prompt_tokens, output);
+    for (const uint32_t other : chosen) inputs_blocks += blocks_each(sequences_[other].prompt_tokens, output);
+    if (inputs_blocks > kv_.free_blocks()) break;
+    longest_output = output;
+    chosen.push_back(index);
+    waiting_.pop_front();
+    --waiting_count_;
+  }
+  for (const uint32_t index : chosen) {
+    Sequence& s = sequences_[index];
+    s.reserved_blocks = blocks_each(s.prompt_tokens, longest_output);
+    kv_.take(s.reserved_blocks);
+    s.was_scheduled = true;
+    s.scheduled_s = now_s;
+    s.state = Sequence::State::prefilling;
+    link(index, batch);
+    b.prefilling.push_back(index);
+  }
+}
+
+// ----------------------------------------------------------------------------------------------------------- completing
+
+void Scheduler::complete(int batch, double now_s) {
+  Batch& b = batches_[static_cast<size_t>(batch)];
+  if (b.plan.decode) finish_decode_step(batch, now_s);
+  for (const PlannedChunk& planned : b.plan.chunks) finish_chunk(planned, now_s);
+}
+
+void Scheduler::finish_decode_step(int batch, double now_s) {
+  Batch& b = batches_[static_cast<size_t>(batch)];
+  ++b.step;
+  b.kv_tokens += b.decoding;
+  while (!b.finishes.empty() && b.finishes.top().step <= b.step) {
+    const Finish finish = b.finishes.top();
+    b.finishes.pop();
+    if (sequences_[finish.sequence].serial == finish.serial) finish_output(finish.sequence, now_s);
+  }
+}
+
+void Scheduler::finish_chunk(const PlannedChunk& planned, double now_s) {
+  Sequence& s = sequences_[planned.sequence];
+  s.prefilled += planned.chunk.new_tokens;
+  if (s.reserved_blocks == 0) {
+    const auto full = std::min<int64_t>(s.prefilled / kv_.block_tokens(), static_cast<int64_t>(s.hashes.size()));
+    kv_.publish(s.hashes, full, s.held);
+  }
+  if (s.prefilled < s.prompt_tokens) return;
+  auto& prefilling = batches_[static_cast<size_t>(s.batch)].prefilling;
+  prefilling.erase(std::find(prefilling.begin(), prefilling.end(), planned.sequence));
+  if (s.generated == 0) s.first_token_s = now_s;
+  ++s.generated;
+  start_decoding(planned.sequence, now_s);
+}
+
+}  // namespace dssim
