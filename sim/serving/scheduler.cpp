@@ -22,7 +22,8 @@ Scheduler::Scheduler(Scheduler&&) noexcept = default;
 bool Scheduler::submit(const Request& request) {
   // The last generated token is never stored, so a request needs room for input + output − 1 tokens.
   const int64_t longest = request.input_tokens + std::max<int64_t>(0, request.output_tokens - 1);
-  if (waiting_count_ >= limits_.max_waiting || kv_.blocks_for(longest) > kv_.total_blocks()) {
+  if (waiting_count_ >= limits_.max_waiting || request.input_tokens + request.output_tokens > limits_.max_request_tokens ||
+      kv_.blocks_for(longest) > kv_.total_blocks()) {
     refuse(request, Outcome::rejected);
     return false;
   }

@@ -37,6 +37,7 @@ struct SchedulerLimits {
   int64_t max_batched_tokens = 2048;
   int64_t max_sequences = 256;
   int64_t max_waiting = std::numeric_limits<int64_t>::max();  // a request that finds more waiting is refused
+  int64_t max_request_tokens = std::numeric_limits<int64_t>::max();  // a longer request (input + output) is refused
   double client_timeout_s = std::numeric_limits<double>::infinity();
   int batches = 1;  // pipeline stages
 };
@@ -80,7 +81,8 @@ class Scheduler {
   ~Scheduler();
   Scheduler(Scheduler&&) noexcept;
 
-  // Queues the request; false if it is refused (queue full, or longer than the whole KV cache). It then appears in ended().
+  // Queues the request; false if it is refused (queue full, longer than max_request_tokens or than the whole KV cache). It
+  // then appears in ended().
   bool submit(const Request& request);
 
   // Decides the next step of `batch`, which must not be in flight; empty where there is nothing it can do now.

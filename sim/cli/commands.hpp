@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// The subcommands. Each takes the words after its name and returns the exit status; errors leave as exceptions.
+
+#include <string>
+#include <vector>
+
+namespace dssim {
+
+using Words = std::vector<std::string>;
+
+int run_command(const Words& words);  // picks the subcommand; a scenario file stands for `run`
+
+int run_scenario(const Words& words);
+int run_step(const Words& words);
+int run_fit(const Words& words);
+int run_catalogue(const Words& words);
+
+}  // namespace dssim

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include <filesystem>
+
+#include "sim/base/error.hpp"
+#include "sim/base/names.hpp"
+#include "sim/cli/commands.hpp"
+
+namespace dssim {
+namespace {
+
+constexpr std::string_view kUsage = R"(dssim: what will these GPUs, links and disks give for this model and this load?
+
+  dssim SCENARIO.toml [--set KEY=VALUE]... [--seed N] [--json FILE|-]
+        [--requests FILE] [--out DIR] [--quiet]
+      simulate a scenario: QPS, TTFT, TPOT, latency, memory fit, bottleneck, trust
+  dssim step SCENARIO.toml (--decode B --kv L | --prefill T [--past P])
+      how long one engine iteration takes, operator by operator
+  dssim fit SCENARIO.toml
+      memory only: does it fit, how many KV tokens are left, what would fit
+  dssim catalogue [gpus|nodes|fabrics|nics|cpus|storage|models|traces|stacks] [NAME]
+      what can be named in a scenario, every figure with its source
+
+Each command has --help. Exit status: 0 done, 2 bad input, 3 the configuration
+cannot run (with what would make it run), 1 anything else.
+)";
+
+}  // namespace
+
+int run_command(const Words& words) {
+  if (words.empty()) throw bad_input("a scenario file or a command is missing; see dssim --help");
+  const Words rest(words.begin() + 1, words.end());
+  const std::string& command = words[0];
+  if (command == "--help" || command == "-h" || command == "help") {
+    fmt::print("{}", kUsage);
+    return 0;
+  }
+  if (command == "--version") {
+    fmt::print("dssim {}\n", DSSIM_VERSION);
+    return 0;
+  }
+  if (command == "step") return run_step(rest);
+  if (command == "fit") return run_fit(rest);
+  if (command == "catalogue") return run_catalogue(rest);
+  // A word without a dot that is no file is a mistyped command rather than a scenario.
+  const std::vector<std::string> commands{"step", "fit", "catalogue"};
+  if (!command.starts_with("-") && command.find('.') == std::string::npos && !std::filesystem::exists(command))
+    throw bad_input(unknown_name("command", command, commands) + "; or give a scenario file, e.g. scenarios/quickstart.toml");
+  return run_scenario(words);
+}
+
+}  // namespace dssim

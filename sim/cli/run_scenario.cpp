@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <csignal>
+#include <filesystem>
+
+#include "sim/base/error.hpp"
+#include "sim/base/files.hpp"
+#include "sim/base/progress.hpp"
+#include "sim/cli/commands.hpp"
+#include "sim/cli/options.hpp"
+#include "sim/engine/simulation.hpp"
+#include "sim/report/console.hpp"
+#include "sim/report/json.hpp"
+#include "sim/study/serving_run.hpp"
+
+namespace dssim {
+namespace {
+
+extern "C" void stop_on_signal(int signal) {
+  request_stop();
+  std::signal(signal, SIG_DFL);  // a second Ctrl-C ends at once
+}
+
+void write_file(const std::filesystem::path& path, const std::string& text) {
+  AtomicFile file(path);
+  file.write(text);
+  file.commit();
+}
+
+}  // namespace
+
+int run_scenario(const Words& words) {
+  CommonOptions options;
+  auto description = common_description(options);
+  auto add = description.add_options();
+  add("requests", po::value<std::string>()->value_name("FILE"), "write one CSV line per request");
+  add("out", po::value<std::string>()->value_name("DIR"), "write report.txt, report.json and requests.csv into a folder");
+  po::variables_map values;
+  if (!parse(words, description, options, values, "dssim SCENARIO.toml [options]")) return 0;
+
+  Scenario scenario = options.read();
+  RunOptions run;
+  run.progress = !options.quiet && Progress::stderr_is_terminal();
+  std::optional<std::filesystem::path> out;
+  if (values.contains("out")) {
+    out = values["out"].as<std::string>();
+    std::error_code code;
+    std::filesystem::create_directories(*out, code);
+    if (code || !std::filesystem::is_directory(*out)) throw bad_input("--out " + out->string() + ": is not a folder and cannot be made one");
+    run.requests_csv = *out / "requests.csv";
+  }
+  if (values.contains("requests")) {
+    if (out) throw bad_input("--requests: --out writes requests.csv into its folder already; give one of the two");
+    run.requests_csv = values["requests"].as<std::string>();
+  }
+
+  std::signal(SIGINT, stop_on_signal);
+  std::signal(SIGTERM, stop_on_signal);
+  ServingReport report;
+  try {
+    report = run_serving(scenario, run);
+  } catch (const Error& e) {
+    // A configuration that does not fit still has an answer for programs that asked for one.
+    if (e.kind() == ErrorKind::cannot_run && options.json) {
+      CommonOptions quiet = options;
+      quiet.quiet = true;
+      print_answer(quiet, "", json_text(query_fit(scenario)));
+    }
+    throw;
+  }
+  if (out) {
+    write_file(*out / "report.txt", console_text(report, false));
+    write_file(*out / "report.json", json_text(report));
+  }
+  print_answer(options, console_text(report, stdout_is_terminal()), json_text(report));
+  return 0;
+}
+
+}  // namespace dssim

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sim/report/catalogue_text.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <functional>
+
+#include "kernels/cost_model.hpp"
+#include "platforms/catalogue.hpp"
+#include "sim/base/error.hpp"
+#include "sim/base/names.hpp"
+#include "sim/base/units.hpp"
+#include "sim/report/text_layout.hpp"
+#include "workloads/architecture.hpp"
+#include "workloads/trace.hpp"
+
+namespace dssim {
+namespace {
+
+std::string row(const std::string& name, const std::string& title) { return fmt::format("  {:<28}{}\n", name, title); }
+
+[[noreturn]] void refuse_name(const std::string& section, const std::string& name, const std::vector<std::string>& valid) {
+  throw bad_input(unknown_name(section.substr(0, section.size() - (section.ends_with('s') ? 1 : 0)), name, valid));
+}
+
+// ---- hardware
+
+std::string hardware_list(CatalogueKind kind) {
+  Catalogue catalogue;
+  std::string text;
+  for (const auto& name : catalogue.names(kind)) text += row(name, catalogue.entry(kind, name).title);
+  return text;
+}
+
+std::string hardware_entry(CatalogueKind kind, const std::string& name) {
+  Catalogue catalogue;
+  const Entry& entry = catalogue.entry(kind, name);
+  TextLayout out(false);
+  out.title(fmt::format("{}: {}", entry.name, entry.title));
+  for (const auto& [key, word] : entry.words) out.plain(fmt::format("  {:<30}{}", key, word));
+  for (const auto& [key, figure] : entry.figures) {
+    out.plain(fmt::format("  {:<30}{:<16}{}", key, figure.text, name_of(figure.kind)));
+    out.line("", figure.source);
+  }
+  return out.take();
+}
+
+// ---- models
+
+std::string model_list() {
+  std::string text;
+  for (const auto& name : model_names()) {
+    const Architecture model = load_model(name);
+    text += fmt::format("  {:<28}{:<32}{:>9}\n", name, model.title, fmt::format("{:.4g} B", model.parameters() / 1e9));
+  }
+  return text;
+}
+
+std::string model_entry(const std::string& name) {
+  const auto names = model_names();
+  if (std::find(names.begin(), names.end(), name) == names.end()) refuse_name("models", name, names);
+  const Architecture m = load_model(name);
+  TextLayout out(false);
+  out.title(fmt::format("{}: {}", m.name, m.title));
+  const auto count = [&](std::string_view key, int64_t value) { out.plain(fmt::format("  {:<30}{}", key, value)); };
+  out.plain(fmt::format("  {:<30}{:.0f}", "parameters", m.parameters()));
+  if (m.is_moe()) out.plain(fmt::format("  {:<30}{:.0f}", "active parameters", m.active_parameters()));
+  count("layers", m.layers);
+  count("hidden", m.hidden);
+  count("heads", m.heads);
+  count("kv_heads", m.kv_heads);
+  count("head_dim", m.head_dim);
+  count("ffn", m.ffn);
+  if (m.is_moe()) count("experts", m.experts), count("experts_per_token", m.experts_per_token);
+  count("vocabulary", m.vocabulary);
+  count("max_positions", m.max_positions);
+  out.plain(fmt::format("  {:<30}{}", "KV cache per token, 16 bit", format_bytes(2 * m.kv_values_per_token())));
+  out.line("source", m.source);
+  return out.take();
+}
+
+// ---- traces
+
+std::string trace_list() {
+  std::string text;
+  for (const auto& name : trace_names()) text += row(name, load_trace_info(name).title);
+  return text;
+}
+
+std::string trace_entry(const std::string& name) {
+  const auto names = trace_names();
+  if (std::find(names.begin(), names.end(), name) == names.end()) refuse_name("traces", name, names);
+  const TraceInfo t = load_trace_info(name);
+  TextLayout out(false);
+  out.title(fmt::format("{}: {}", t.name, t.title));
+  out.plain(fmt::format("  {:<30}{}", "requests", t.requests));
+  out.plain(fmt::format("  {:<30}{}", "duration", format_time(t.duration_s)));
+  out.plain(fmt::format("  {:<30}{:.4g}/s", "mean rate", t.mean_rate_per_s()));
+  out.plain(fmt::format("  {:<30}{:.1f}", "mean input tokens", t.mean_input_tokens));
+  out.plain(fmt::format("  {:<30}{:.1f}", "mean output tokens", t.mean_output_tokens));
+  out.line("source", t.source);
+  out.line("licence", t.licence);
+  return out.take();
+}
+
+// ---- engine stacks
+
+std::string stack_list() {
+  std::string text;
+  for (const auto& profile : profiles()) text += row(fmt::format("{} / {}", profile.gpu, profile.stack), profile.title);
+  return text;
+}
+
+// NAME is a stack, shown for each GPU it was measured on.
+std::string stack_entry(const std::string& name) {
+  std::vector<std::string> names;
+  std::string text;
+  for (const auto& profile : profiles()) {
+    names.push_back(profile.stack);
+    if (profile.stack != name) continue;
+    TextLayout out(false);
+    out.title(fmt::format("{} / {}: {}", profile.gpu, profile.stack, profile.title));
+    for (const auto& source : CostModel::load(load_gpu(profile.gpu), name).sources()) out.line("from", source);
+    text += out.take();
+  }
+  if (text.empty()) refuse_name("stacks", name, names);
+  return text;
+}
+
+// ---- the table of sections
+
+struct Section {
+  std::string name;
+  std::function<std::string()> list;
+  std::function<std::string(const std::string&)> entry;
+};
+
+std::vector<Section> sections() {
+  std::vector<Section> all;
+  for (const CatalogueKind kind : catalogue_kinds())
+    all.push_back({std::string(folder_of(kind)), [kind] { return hardware_list(kind); },
+                   [kind](const std::string& name) { return hardware_entry(kind, name); }});
+  all.push_back({"models", model_list, model_entry});
+  all.push_back({"traces", trace_list, trace_entry});
+  all.push_back({"stacks", stack_list, stack_entry});
+  return all;
+}
+
+Section find_section(const std::string& name) {
+  for (auto& section : sections())
+    if (section.name == name) return section;
+  throw bad_input(unknown_name("section", name, catalogue_sections()));
+}
+
+}  // namespace
+
+std::vector<std::string> catalogue_sections() {
+  std::vector<std::string> names;
+  for (const auto& section : sections()) names.push_back(section.name);
+  return names;
+}
+
+std::string catalogue_overview() {
+  std::string text;
+  for (const auto& section : sections()) {
+    const std::string list = section.list();
+    const auto entries = std::count(list.begin(), list.end(), '\n');
+    text += fmt::format("{:<12}{:>4}   dssim catalogue {}\n", section.name, entries, section.name);
+  }
+  return text;
+}
+
+std::string catalogue_list(const std::string& section) { return find_section(section).list(); }
+
+std::string catalogue_entry(const std::string& section, const std::string& name) { return find_section(section).entry(name); }
+
+}  // namespace dssim

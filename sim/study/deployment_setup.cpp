@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sim/study/deployment_setup.hpp"
+
+#include <fmt/format.h>
+
+#include <numeric>
+
+#include "sim/base/names.hpp"
+#include "sim/network/transfer.hpp"
+
+namespace dssim {
+namespace {
+
+Setup describe(const Scenario& scenario, const CostModel& cost) {
+  const Cluster& cluster = scenario.cluster;
+  const Deployment& d = scenario.deployment;
+  Setup setup;
+  setup.scenario = scenario.path;
+  setup.title = scenario.title;
+  setup.seed = scenario.seed;
+  setup.model = fmt::format("{}, {} weights, {} KV cache", scenario.model.architecture.title, name_of(d.weights), name_of(d.kv_cache));
+  const int sold = cluster.nodes * cluster.node.gpus;
+  setup.hardware = fmt::format("{}{} × {} ({}{})", cluster.gpus < sold ? fmt::format("{} of ", cluster.gpus) : "", sold,
+                               cluster.gpu.title, cluster.nodes > 1 ? fmt::format("{} × ", cluster.nodes) : "", cluster.node.name);
+  setup.deployment = fmt::format("{} replica{} of {} GPU{}", scenario.serving.replicas, scenario.serving.replicas == 1 ? "" : "s",
+                                 d.gpus(), d.gpus() == 1 ? "" : "s");
+  if (d.tensor_parallel > 1) setup.deployment += fmt::format(", tensor parallel {}", d.tensor_parallel);
+  if (d.pipeline_parallel > 1) setup.deployment += fmt::format(", pipeline parallel {}", d.pipeline_parallel);
+  if (d.expert_parallel > 1) setup.deployment += fmt::format(", expert parallel {}", d.expert_parallel);
+  setup.deployment += fmt::format(", {}", scenario.serving.policy);
+  setup.stack = cost.stack().name;
+  return setup;
+}
+
+// The stacks' all-reduce tables were measured over NVSwitch; any other path is priced from its own links.
+bool needs_network_all_reduce(const Scenario& scenario, const Placement& placement) {
+  return scenario.deployment.tensor_parallel > 1 &&
+         (placement.tensor_groups_span_nodes || scenario.cluster.node.interconnect != Interconnect::nvswitch);
+}
+
+std::function<Price(double)> network_all_reduce(const ClusterNetwork& network, int first_gpu, int gpus) {
+  return [&network, first_gpu, gpus](double bytes) {
+    std::vector<int> group(static_cast<size_t>(gpus));
+    std::iota(group.begin(), group.end(), first_gpu);
+    return Price{ring_all_reduce_time_s(network, group, bytes), Coverage::outside};
+  };
+}
+
+}  // namespace
+
+DeploymentSetup set_up(const Scenario& scenario) {
+  const Deployment& d = scenario.deployment;
+  const Cluster& cluster = scenario.cluster;
+  DeploymentSetup setup;
+  setup.cost = std::make_unique<CostModel>(CostModel::load(cluster.gpu, scenario.serving.stack));
+  setup.network = std::make_unique<ClusterNetwork>(cluster);
+  setup.placement = place_replicas(cluster.gpus, cluster.gpus_per_node(), static_cast<int>(d.tensor_parallel),
+                                   static_cast<int>(d.pipeline_parallel), scenario.serving.replicas);
+  StepModelOptions options;
+  options.weights = d.weights;
+  options.kv_cache = d.kv_cache;
+  options.tensor_parallel = static_cast<int>(d.tensor_parallel);
+  options.expert_parallel = static_cast<int>(d.expert_parallel);
+  if (needs_network_all_reduce(scenario, setup.placement))
+    options.all_reduce = network_all_reduce(*setup.network, setup.placement.stage_gpus[0][0], options.tensor_parallel);
+  setup.steps = std::make_unique<StepModel>(scenario.model.architecture, options, *setup.cost);
+  if (setup.cost->transferred())
+    setup.notes.push_back(fmt::format("no kernels were measured on {}: times are carried over from {}", cluster.gpu.name,
+                                      setup.cost->stack().gpu));
+
+  FitReport& fit = setup.fit;
+  fit.setup = describe(scenario, *setup.cost);
+  fit.deployment = d;
+  fit.context_tokens = d.context_tokens;
+  fit.model_positions = scenario.model.architecture.max_positions;
+  const StackMemory& memory = setup.cost->stack().memory;
+  fit.memory = plan_memory(scenario.model.architecture, d, cluster.gpu.memory_bytes, memory);
+  if (!fit.memory.fits) {
+    RemedyOptions remedies;
+    remedies.gpu = cluster.gpu.name;
+    remedies.gpus_per_node = cluster.node.gpus;
+    remedies.gpus = cluster.nodes * cluster.node.gpus;
+    Catalogue catalogue;
+    for (const auto& name : catalogue.names(CatalogueKind::gpu))
+      remedies.catalogue.push_back({name, load_gpu(catalogue, name).memory_bytes});
+    fit.remedies = memory_remedies(scenario.model.architecture, d, cluster.gpu.memory_bytes, memory, remedies);
+  }
+  return setup;
+}
+
+void require_fit(const FitReport& fit) {
+  if (fit.memory.fits) return;
+  const std::string remedies =
+      fit.remedies.empty() ? "nothing in this catalogue would make it fit" : "would fit: " + join(fit.remedies, "; ");
+  throw cannot_run(fmt::format("{}: does not fit: {} short by {} per GPU; {}", fit.setup.scenario, fit.setup.model,
+                               format_bytes(fit.memory.shortfall_bytes), remedies));
+}
+
+Trust trust_of(const StepUsage& usage, const CostModel& cost) {
+  Trust trust;
+  const double total = usage.coverage_s[0] + usage.coverage_s[1] + usage.coverage_s[2];
+  if (total > 0) {
+    trust.inside = usage.coverage_s[static_cast<size_t>(Coverage::inside)] / total;
+    trust.edge = usage.coverage_s[static_cast<size_t>(Coverage::edge)] / total;
+    trust.outside = usage.coverage_s[static_cast<size_t>(Coverage::outside)] / total;
+  }
+  trust.sources = cost.sources();
+  return trust;
+}
+
+}  // namespace dssim
