@@ -3,6 +3,7 @@
 
 // What the cost model answers: seconds, and how far the figure can be trusted.
 
+#include <algorithm>
 #include <cstdint>
 
 namespace dssim {
@@ -12,6 +13,8 @@ namespace dssim {
 //   edge     just beyond the measured hull (within one grid step), or read from a neighbouring width or head count
 //   outside  extrapolated further, carried over from another GPU, or from the roofline alone
 enum class Coverage : uint8_t { inside, edge, outside };
+
+inline Coverage worse(Coverage a, Coverage b) { return std::max(a, b); }
 
 struct Price {
   double seconds = 0;

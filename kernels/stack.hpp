@@ -17,6 +17,12 @@ struct StackMemory {
   double communication_bytes = 0;  // NCCL and custom all-reduce buffers; only where a replica spans several GPUs
 };
 
+// How one launch serves prefill chunks and decodes of the same step.
+//   separate  two launches: the decodes keep their split-KV kernel (torch's SDPA engines, TensorRT-LLM)
+//   packed    one launch; the query heads of a KV head share a tile (FlashAttention-3), so a decode reads its KV once
+//   unpacked  one launch; every query head of every decode takes a whole 128-row tile (FlashAttention-2)
+enum class MixedAttention : uint8_t { separate, packed, unpacked };
+
 struct Stack {
   std::string name;     // "vllm-0.14"
   std::string gpu;      // GPU the tables were measured on
@@ -28,11 +34,18 @@ struct Stack {
   // Steps with prefill run from graphs too (vLLM's piecewise graphs) up to this many tokens, padded likewise; 0 = never.
   int64_t piecewise_graph_tokens = 0;
 
-  double iteration_host_s = 0;         // host work between two steps that the GPU waits for
-  double sequence_host_s = 0;          // the same, for each sequence in the batch
-  double eager_launch_s = 0;           // host time to launch one kernel eagerly: a floor under steps not run from a graph
-  double eager_launches_per_layer = 0; // kernels one layer launches when run eagerly
-  double frontend_latency_s = 0;       // fixed: HTTP, tokenisation, first scheduling; part of TTFT and e2e, not of GPU time
+  MixedAttention mixed_attention = MixedAttention::separate;
+
+  double iteration_host_s = 0;   // host work between two steps that the GPU waits for
+  double sequence_host_s = 0;    // the same, for each sequence in the batch
+  double eager_launch_s = 0;     // host time of one layer launched eagerly: layers × this is a floor under an eager step
+  double piecewise_launch_s = 0; // host time of one layer run piecewise (graph pieces, attention between them): likewise
+  double layer_gap_s = 0;        // GPU time a layer spends between and in kernels that no table holds (rotary, KV write, gaps)
+  double frontend_latency_s = 0; // fixed: HTTP, tokenisation, first scheduling; part of TTFT and e2e, not of GPU time
+
+  // An engine slower than the tables it borrows (`kernels` names them): measured seconds / table seconds, by phase.
+  double prefill_slowdown = 1;
+  double decode_slowdown = 1;
 };
 
 }  // namespace dssim

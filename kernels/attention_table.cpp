@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/attention_table.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace dssim {
+namespace {
+
+constexpr double kTileRows = 128;
+
+}  // namespace
+
+void TileWork::add(double new_tokens, double past_tokens, double heads, double kv_heads, double head_dim, double kv_bytes,
+                   double group, bool causal) {
+  const double rows = new_tokens * group;
+  const double chunk_tiles = std::ceil(rows / kTileRows);
+  const double columns = heads / group;
+  const double kv = past_tokens + new_tokens;
+  // Tile i of a causal chunk sees past + min(new, (i + 1) tile tokens); the sum is arithmetic but for the last tile.
+  const double tile_tokens = kTileRows / group;
+  double kv_of_tiles = chunk_tiles * kv;
+  if (causal) kv_of_tiles = chunk_tiles * past_tokens + tile_tokens * (chunk_tiles - 1) * chunk_tiles / 2 + new_tokens;
+  tiles += chunk_tiles * columns;
+  kv_sum += kv_of_tiles * columns;
+  flops += 4 * head_dim * kTileRows * kv_of_tiles * columns;
+  longest_kv = std::max(longest_kv, kv);
+  bytes += 4 * new_tokens * heads * head_dim + 2 * kv * kv_heads * head_dim * kv_bytes;
+}
+
+// ---- decode -----------------------------------------------------------------------------------------------------------
+
+DecodeTable::DecodeTable(std::span<const AttentionSample> samples, double kv_bytes, const Machine& source)
+    : kv_bytes_(kv_bytes), source_(source) {
+  std::map<std::tuple<int, int, int>, std::map<double, LogCurve>> tables;
+  for (const auto& s : samples)
+    if (s.q_len == 1) floor_s_ = std::min(floor_s_, s.seconds);
+  for (const auto& s : samples) {
+    if (s.q_len != 1) continue;
+    const double length = s.past_len + 1;
+    const double ideal = floor_s_ + roofline(source_, kv_bytes_, s.heads, s.kv_heads, s.head_dim, s.batch, s.batch * length);
+    tables[{s.head_dim, s.heads, s.kv_heads}][s.batch].add(length, std::log(ideal / s.seconds));
+  }
+  for (auto& [shape, by_batch] : tables) {
+    Family family{std::get<1>(shape), std::get<2>(shape), std::get<0>(shape), {}, {}};
+    for (auto& [batch, curve] : by_batch) {
+      family.log_batches.push_back(std::log2(batch));
+      family.by_length.push_back(std::move(curve));
+    }
+    families_.push_back(std::move(family));
+  }
+}
+
+double DecodeTable::roofline(const Machine& machine, double kv_bytes, double heads, double kv_heads, double head_dim, double batch,
+                             double kv_tokens) {
+  const double bytes = 2 * kv_tokens * kv_heads * head_dim * kv_bytes + 4 * batch * heads * head_dim;
+  return std::max(bytes / machine.memory_bytes_per_s, 4 * heads * head_dim * kv_tokens / machine.flops_per_s(Precision::bf16));
+}
+
+double DecodeTable::Family::log_efficiency(double log_batch, double log_length, Coverage& coverage) const {
+  const auto above = std::lower_bound(log_batches.begin(), log_batches.end(), log_batch);
+  const auto one = [&](size_t i) {
+    coverage = worse(coverage, by_length[i].coverage_log2(log_length));
+    return by_length[i].at_log2(log_length);
+  };
+  if (above == log_batches.begin() || above == log_batches.end()) {
+    const size_t i = above == log_batches.begin() ? 0 : log_batches.size() - 1;
+    const double beyond = std::abs(log_batches[i] - log_batch);
+    if (beyond > 1e-9) coverage = worse(coverage, beyond <= 1.001 ? Coverage::edge : Coverage::outside);
+    return one(i);
+  }
+  const auto i = static_cast<size_t>(above - log_batches.begin());
+  const double w = (log_batch - log_batches[i - 1]) / (log_batches[i] - log_batches[i - 1]);
+  return w > 1 - 1e-12 ? one(i) : (1 - w) * one(i - 1) + w * one(i);
+}
+
+std::vector<DecodeTable::Lookup> DecodeTable::lookups_for(int heads, int kv_heads, int head_dim, Coverage& coverage) const {
+  const double group = std::log2(static_cast<double>(heads) / kv_heads);
+  // The nearest measured family with a group at most, and one with a group at least, the asked one; among equals the nearest
+  // head_dim, then the nearest KV heads.
+  const auto distance = [&](const Family& f) {
+    return 4 * std::abs(std::log2(static_cast<double>(f.head_dim) / head_dim)) +
+           std::abs(std::log2(static_cast<double>(f.kv_heads) / kv_heads)) / 16;
+  };
+  const auto best = [&](bool below) {
+    size_t index = families_.size();
+    double least = std::numeric_limits<double>::max();
+    for (size_t i = 0; i < families_.size(); ++i) {
+      const auto& f = families_[i];
+      const double g = std::log2(static_cast<double>(f.heads) / f.kv_heads);
+      if (below ? g > group + 1e-9 : g < group - 1e-9) continue;
+      const double d = std::abs(g - group) + distance(f);
+      if (d < least) least = d, index = i;
+    }
+    return index;
+  };
+  const size_t low = best(true), high = best(false);
+  const auto group_of = [&](size_t i) { return std::log2(static_cast<double>(families_[i].heads) / families_[i].kv_heads); };
+  const auto lookup = [&](size_t i, double weight) { return Lookup{i, static_cast<double>(kv_heads) / families_[i].kv_heads, weight}; };
+  const auto& f = families_[low < families_.size() ? low : high];
+  if (low == families_.size() || high == families_.size()) {
+    coverage = worse(coverage, Coverage::outside);
+    return {lookup(low < families_.size() ? low : high, 1)};
+  }
+  if (f.head_dim != head_dim) coverage = worse(coverage, Coverage::outside);
+  if (group_of(high) - group_of(low) < 1e-9) {
+    if (f.kv_heads != kv_heads) coverage = worse(coverage, Coverage::edge);
+    return {lookup(low, 1)};
+  }
+  coverage = worse(coverage, Coverage::edge);
+  const double w = (group - group_of(low)) / (group_of(high) - group_of(low));
+  return {lookup(low, 1 - w), lookup(high, w)};
+}
+
+Price DecodeTable::price(const Machine& target, double kv_bytes, int heads, int kv_heads, int head_dim, double batch,
+                         double kv_tokens) const {
+  Coverage coverage = kv_bytes == kv_bytes_ ? Coverage::inside : Coverage::outside;
+  double log_efficiency = 0;
+  const double log_length = std::log2(std::max(1.0, kv_tokens / batch));
+  for (const auto& l : lookups_for(heads, kv_heads, head_dim, coverage))
+    log_efficiency += l.weight * families_[l.family].log_efficiency(std::log2(batch * l.batch_factor), log_length, coverage);
+  const double ideal = floor_s_ + roofline(target, kv_bytes, heads, kv_heads, head_dim, batch, kv_tokens);
+  return {ideal / std::exp(log_efficiency), coverage};
+}
+
+// ---- prefill ----------------------------------------------------------------------------------------------------------
+
+PrefillTable::PrefillTable(std::span<const AttentionSample> samples, double kv_bytes, const Machine& source) : source_(source) {
+  for (const auto& s : samples)
+    if (s.q_len > 1) floor_s_ = std::min(floor_s_, s.seconds);
+  x_min_ = y_min_ = std::numeric_limits<double>::max();
+  x_max_ = y_max_ = std::numeric_limits<double>::lowest();
+  for (const auto& s : samples) {
+    if (s.q_len <= 1) continue;
+    TileWork one, work;
+    one.add(s.q_len, s.past_len, s.heads, s.kv_heads, s.head_dim, kv_bytes, 1, true);
+    work = {one.tiles * s.batch, one.flops * s.batch, one.longest_kv, one.kv_sum * s.batch, one.bytes * s.batch};
+    const Point p{std::log2(work.kv_sum / work.tiles), std::log2(work.tiles), std::log(ideal(source_, work, s.head_dim) / s.seconds)};
+    points_.push_back(p);
+    x_min_ = std::min(x_min_, p.x), x_max_ = std::max(x_max_, p.x);
+    y_min_ = std::min(y_min_, p.y), y_max_ = std::max(y_max_, p.y);
+  }
+  if (points_.empty()) return;
+  width_ = static_cast<int>(std::ceil((x_max_ - x_min_) / kStep)) + 2;
+  height_ = static_cast<int>(std::ceil((y_max_ - y_min_) / kStep)) + 2;
+  cells_.assign(static_cast<size_t>(width_ * height_), std::numeric_limits<double>::quiet_NaN());
+}
+
+double PrefillTable::ideal(const Machine& machine, const TileWork& work, double head_dim) const {
+  const double rate = machine.flops_per_s(Precision::bf16);
+  const double longest_flops = 4 * head_dim * kTileRows * work.longest_kv;
+  return floor_s_ + std::max({work.flops / rate, longest_flops / (rate / machine.sms), work.bytes / machine.memory_bytes_per_s});
+}
+
+// A corner of the lookup grid: the points around it, weighted by inverse fourth power of the distance.
+double PrefillTable::cell(int ix, int iy) const {
+  double& value = cells_[static_cast<size_t>(iy * width_ + ix)];
+  if (!std::isnan(value)) return value;
+  const double x = x_min_ + ix * kStep, y = y_min_ + iy * kStep;
+  double sum = 0, weights = 0;
+  for (const auto& p : points_) {
+    const double d2 = (p.x - x) * (p.x - x) + (p.y - y) * (p.y - y) + 0.01;
+    const double w = 1 / (d2 * d2);
+    sum += w * p.log_efficiency;
+    weights += w;
+  }
+  return value = sum / weights;
+}
+
+Price PrefillTable::price(const Machine& target, const TileWork& work, double head_dim) const {
+  const double x = std::log2(work.kv_sum / work.tiles), y = std::log2(work.tiles);
+  Coverage coverage = Coverage::inside;
+  if (x > x_max_ + 1e-9 || x < x_min_ - 1e-9 || y > y_max_ + 1e-9 || y < y_min_ - 1e-9)
+    coverage = x > x_max_ + 1 || x < x_min_ - 1 || y > y_max_ + 1 || y < y_min_ - 1 ? Coverage::outside : Coverage::edge;
+  const double fx = std::clamp((x - x_min_) / kStep, 0.0, width_ - 1.001), fy = std::clamp((y - y_min_) / kStep, 0.0, height_ - 1.001);
+  const int ix = static_cast<int>(fx), iy = static_cast<int>(fy);
+  const double wx = fx - ix, wy = fy - iy;
+  const double log_efficiency = (1 - wy) * ((1 - wx) * cell(ix, iy) + wx * cell(ix + 1, iy)) +
+                                wy * ((1 - wx) * cell(ix, iy + 1) + wx * cell(ix + 1, iy + 1));
+  return {ideal(target, work, head_dim) / std::exp(log_efficiency), coverage};
+}
+
+}  // namespace dssim

@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/cost_model.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <optional>
+
+#include "kernels/attention_table.hpp"
+#include "kernels/bandwidth_tables.hpp"
+#include "kernels/gemm_table.hpp"
+#include "kernels/machine.hpp"
+#include "kernels/moe_table.hpp"
+#include "kernels/profile.hpp"
+#include "sim/base/error.hpp"
+#include "sim/base/files.hpp"
+#include "sim/base/names.hpp"
+
+namespace dssim {
+namespace {
+
+constexpr double kLaunchFloor = 2.5e-6;  // shortest kernel in any of the tables
+constexpr std::string_view kElementwiseNames[] = {"add_rmsnorm", "silu_mul", "rope", "embedding", "sampler"};
+constexpr std::string_view kCollectiveNames[] = {"all_reduce", "all_gather", "reduce_scatter", "all_to_all"};
+
+std::string_view table_name(Elementwise kernel) { return kElementwiseNames[static_cast<size_t>(kernel)]; }
+
+struct Location {
+  std::string gpu, stack;
+};
+
+std::vector<Location> find_profiles(const std::filesystem::path& root) {
+  std::vector<Location> found;
+  std::error_code ignored;
+  for (const auto& gpu : std::filesystem::directory_iterator(root, ignored))
+    if (gpu.is_directory())
+      for (const auto& stack : std::filesystem::directory_iterator(gpu.path(), ignored))
+        if (std::filesystem::exists(stack.path() / "stack.toml"))
+          found.push_back({gpu.path().filename().string(), stack.path().filename().string()});
+  std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return std::tie(a.gpu, a.stack) < std::tie(b.gpu, b.stack); });
+  return found;
+}
+
+// How far apart two GPUs are for carrying tables over: their balance (FLOPs per byte) and the sizes behind it.
+double distance(const Machine& a, const Machine& b) {
+  const auto log_ratio = [](double x, double y) { return std::abs(std::log2(x / y)); };
+  const double fa = a.flops_per_s(Precision::bf16), fb = b.flops_per_s(Precision::bf16);
+  return 2 * log_ratio(fa / a.memory_bytes_per_s, fb / b.memory_bytes_per_s) + 0.5 * log_ratio(fa, fb) +
+         0.5 * log_ratio(a.memory_bytes_per_s, b.memory_bytes_per_s);
+}
+
+}  // namespace
+
+// One profile with its tables, each read when first asked for.
+class ProfileTables {
+ public:
+  ProfileTables(const std::filesystem::path& root, const Location& location)
+      : profile_(root, location.gpu, location.stack), machine_(Machine::of(profile_.measured_on())) {
+    if (!profile_.kernels().empty()) tables_.emplace(root, location.gpu, profile_.kernels());
+  }
+  const Profile& profile() const { return profile_; }
+  const Machine& machine() const { return machine_; }
+
+  const GemmTable* gemm(Precision p) const { return get(gemms_, p, [&] { return tables().gemm(p); }); }
+  const MoeTable* moe(Precision p) const { return get(moes_, p, [&] { return tables().moe(p); }); }
+  const DecodeTable* decode(Precision kv) const {
+    read_attention(kv);
+    const auto& table = decodes_[kv];
+    return table && !table->empty() ? &*table : nullptr;
+  }
+  const PrefillTable* prefill(Precision kv) const {
+    read_attention(kv);
+    const auto& table = prefills_[kv];
+    return table && !table->empty() ? &*table : nullptr;
+  }
+  const ElementwiseTable& elementwise() const {
+    if (!elementwise_) elementwise_.emplace(tables().elementwise(), machine_);
+    return *elementwise_;
+  }
+  const CollectiveTable& all_reduce() const {
+    if (!all_reduce_) all_reduce_.emplace(tables().collectives("all_reduce"), machine_);
+    return *all_reduce_;
+  }
+  const CollectiveTable& nccl() const {
+    if (!nccl_) nccl_.emplace(tables().collectives("nccl"), machine_);
+    return *nccl_;
+  }
+
+ private:
+  const Profile& tables() const { return tables_ ? *tables_ : profile_; }
+
+  template <typename Table, typename Read>
+  const Table* get(std::map<Precision, std::optional<Table>>& cache, Precision p, const Read& read) const {
+    auto [at, is_new] = cache.try_emplace(p);
+    if (is_new)
+      if (const auto samples = read(); !samples.empty()) at->second.emplace(samples, p, machine_);
+    return at->second ? &*at->second : nullptr;
+  }
+
+  void read_attention(Precision kv) const {
+    const auto [at, is_new] = decodes_.try_emplace(kv);
+    if (!is_new) return;
+    auto samples = tables().attention(kv);
+    if (kv == Precision::bf16) {
+      // A table that measured both kinds in one launch holds each alone too, where the other is absent.
+      for (const auto& s : tables().mixed_attention()) {
+        if (s.decode_batch == 0 && s.prefill_q_len > 1)
+          samples.push_back({1, s.prefill_q_len, s.prefill_past_len, s.heads, s.kv_heads, s.head_dim, s.seconds});
+        if (s.prefill_q_len == 0 && s.decode_kv_len > 0)
+          samples.push_back({s.decode_batch, 1, s.decode_kv_len - 1, s.heads, s.kv_heads, s.head_dim, s.seconds});
+      }
+    }
+    if (samples.empty()) return;
+    at->second.emplace(samples, bytes_of(kv), machine_);
+    prefills_[kv].emplace(samples, bytes_of(kv), machine_);
+  }
+
+  Profile profile_;
+  std::optional<Profile> tables_;  // borrowed
+  Machine machine_;
+  mutable std::map<Precision, std::optional<GemmTable>> gemms_;
+  mutable std::map<Precision, std::optional<MoeTable>> moes_;
+  mutable std::map<Precision, std::optional<DecodeTable>> decodes_;
+  mutable std::map<Precision, std::optional<PrefillTable>> prefills_;
+  mutable std::optional<ElementwiseTable> elementwise_;
+  mutable std::optional<CollectiveTable> all_reduce_, nccl_;
+};
+
+class CostModel::Impl {
+ public:
+  Impl(std::filesystem::path root, const Gpu& gpu, const std::string& stack);
+
+  // The first profile, in order of preference, for which `has` answers a table; later ones are further from what was asked.
+  template <typename Has>
+  auto find(const Has& has) const -> std::pair<decltype(has(std::declval<const ProfileTables&>())), Coverage> {
+    for (size_t i = 0; i < order_.size(); ++i)
+      if (auto table = has(tables(i))) return {table, i == 0 && !transferred_ ? Coverage::inside : order_[i].second};
+    return {{}, Coverage::outside};
+  }
+  const ProfileTables& tables(size_t i) const {
+    if (!loaded_[i]) loaded_[i] = std::make_unique<ProfileTables>(root_, order_[i].first);
+    return *loaded_[i];
+  }
+
+  std::filesystem::path root_;
+  Gpu gpu_;
+  Machine target_;
+  bool transferred_ = false;
+  std::vector<std::pair<Location, Coverage>> order_;  // [0] is the stack's own
+  mutable std::vector<std::unique_ptr<ProfileTables>> loaded_;
+  Stack stack_;
+};
+
+CostModel::Impl::Impl(std::filesystem::path root, const Gpu& gpu, const std::string& asked) : root_(std::move(root)), gpu_(gpu) {
+  if (!(gpu.memory_bytes_per_s > 0)) throw bad_input(fmt::format("gpu {}: has no memory bandwidth", gpu.name));
+  if (!(gpu.matrix_flops_per_s(Precision::bf16) > 0)) throw bad_input(fmt::format("gpu {}: has no matrix rate", gpu.name));
+  target_ = Machine::of(gpu);
+  const auto all = find_profiles(root_);
+  if (all.empty()) throw bad_input(fmt::format("{}: holds no profiles", root_.string()));
+
+  std::vector<std::string> stacks;
+  for (const auto& l : all)
+    if (std::find(stacks.begin(), stacks.end(), l.stack) == stacks.end()) stacks.push_back(l.stack);
+  if (!asked.empty() && std::find(stacks.begin(), stacks.end(), asked) == stacks.end())
+    throw bad_input(unknown_name("stack", asked, stacks));
+
+  // Distance: another GPU first by how alike it is, then another stack of it.
+  std::vector<std::pair<double, Location>> ranked;
+  for (const auto& l : all) {
+    const Machine machine = Machine::of(Profile(root_, l.gpu, l.stack).measured_on());
+    const bool same_stack = asked.empty() ? l.stack.starts_with("vllm") : l.stack == asked;
+    ranked.emplace_back((l.gpu == gpu.name ? -100 : distance(target_, machine)) + (same_stack ? 0 : 10), l);
+  }
+  std::stable_sort(ranked.begin(), ranked.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  // The stack's own engine figures come first, whatever GPU they were measured on.
+  const auto own = std::find_if(ranked.begin(), ranked.end(), [&](const auto& r) {
+    return asked.empty() ? r.second.stack.starts_with("vllm") : r.second.stack == asked;
+  });
+  std::rotate(ranked.begin(), own, own + 1);
+  transferred_ = ranked.front().second.gpu != gpu.name;
+  for (const auto& [d, l] : ranked) order_.emplace_back(l, l.gpu == gpu.name ? Coverage::edge : Coverage::outside);
+  loaded_.resize(order_.size());
+  stack_ = tables(0).profile().stack();
+}
+
+CostModel::CostModel(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+CostModel::CostModel(CostModel&&) noexcept = default;
+CostModel& CostModel::operator=(CostModel&&) noexcept = default;
+CostModel::~CostModel() = default;
+
+CostModel CostModel::load(const Gpu& gpu, const std::string& stack) {
+  return load_from((data_root() / "kernels" / "profiles").string(), gpu, stack);
+}
+
+CostModel CostModel::load_from(const std::string& profiles_root, const Gpu& gpu, const std::string& stack) {
+  return CostModel(std::make_unique<Impl>(profiles_root, gpu, stack));
+}
+
+const Gpu& CostModel::gpu() const { return impl_->gpu_; }
+const Stack& CostModel::stack() const { return impl_->stack_; }
+bool CostModel::transferred() const { return impl_->transferred_; }
+
+std::vector<std::string> CostModel::sources() const {
+  std::vector<std::string> lines;
+  for (size_t i = 0; i < impl_->order_.size(); ++i)
+    if (impl_->loaded_[i]) lines.push_back(fmt::format("{}/{}: {}", impl_->order_[i].first.gpu, impl_->order_[i].first.stack,
+                                                       impl_->loaded_[i]->profile().source()));
+  return lines;
+}
+
+Price CostModel::gemm(Precision weights, double m, double n, double k) const {
+  auto [table, coverage] = impl_->find([&](const ProfileTables& t) { return t.gemm(weights); });
+  if (!table || coverage != Coverage::inside) {
+    // The stack's own 16-bit table says more about its shapes than another stack's table of this format.
+    if (const auto* own = impl_->tables(0).gemm(Precision::bf16); own) {
+      table = own;
+      coverage = impl_->transferred_ ? Coverage::outside : Coverage::inside;
+    }
+  }
+  Price price = table->price(impl_->target_, weights, m, n, k);
+  price.coverage = worse(price.coverage, coverage);
+  return price;
+}
+
+Price CostModel::prefill_attention(const AttentionHeads& heads, std::span<const AttentionChunk> chunks, bool causal) const {
+  return mixed_attention(heads, chunks, 0, 0) ;
+  (void)causal;
+}
+
+Price CostModel::decode_attention(const AttentionHeads& h, double batch, double kv_tokens) const {
+  auto [table, coverage] = impl_->find([&](const ProfileTables& t) { return t.decode(h.kv_cache); });
+  if (!table) std::tie(table, coverage) = impl_->find([&](const ProfileTables& t) { return t.decode(Precision::bf16); });
+  Price price = table->price(impl_->target_, bytes_of(h.kv_cache), static_cast<int>(h.heads), static_cast<int>(h.kv_heads),
+                             static_cast<int>(h.head_dim), batch, kv_tokens);
+  price.coverage = worse(price.coverage, coverage);
+  return price;
+}
+
+Price CostModel::mixed_attention(const AttentionHeads& h, std::span<const AttentionChunk> chunks, double batch,
+                                 double kv_tokens) const {
+  if (chunks.empty()) return decode_attention(h, batch, kv_tokens);
+  auto [table, coverage] = impl_->find([&](const ProfileTables& t) { return t.prefill(h.kv_cache); });
+  if (!table) std::tie(table, coverage) = impl_->find([&](const ProfileTables& t) { return t.prefill(Precision::bf16); });
+  TileWork work;
+  const auto q_heads = static_cast<double>(h.heads), kv_heads = static_cast<double>(h.kv_heads), dim = static_cast<double>(h.head_dim);
+  for (const auto& c : chunks) work.add(c.new_tokens, c.past_tokens, q_heads, kv_heads, dim, bytes_of(h.kv_cache), 1, true);
+  Price price;
+  if (batch > 0 && impl_->stack_.mixed_attention == MixedAttention::unpacked) {
+    TileWork one;
+    one.add(1, kv_tokens / batch - 1, q_heads, kv_heads, dim, bytes_of(h.kv_cache), 1, true);
+    work.tiles += one.tiles * batch;
+    work.kv_sum += one.kv_sum * batch;
+    work.flops += one.flops * batch;
+    work.bytes += one.bytes * batch;
+    work.longest_kv = std::max(work.longest_kv, one.longest_kv);
+    batch = 0;
+  }
+  price = table->price(impl_->target_, work, dim);
+  if (batch > 0) {
+    const Price decode = decode_attention(h, batch, kv_tokens);
+    price.seconds += decode.seconds - (impl_->stack_.mixed_attention == MixedAttention::packed ? kLaunchFloor : 0);
+    coverage = worse(coverage, decode.coverage);
+  }
+  price.coverage = worse(price.coverage, coverage);
+  return price;
+}
+
+Price CostModel::moe(Precision weights, const MoeShape& s) const {
+  auto [table, coverage] = impl_->find([&](const ProfileTables& t) { return t.moe(weights); });
+  if (!table) std::tie(table, coverage) = impl_->find([&](const ProfileTables& t) { return t.moe(Precision::bf16); });
+  Price price = table->price(impl_->target_, weights,
+                             {s.tokens, static_cast<double>(s.hidden), static_cast<double>(s.ffn), static_cast<double>(s.experts_per_token),
+                              static_cast<double>(s.experts), static_cast<double>(s.tensor_parallel),
+                              static_cast<double>(s.expert_parallel), 0});
+  price.coverage = worse(price.coverage, coverage);
+  return price;
+}
+
+Price CostModel::elementwise(Elementwise kernel, double rows, double width) const {
+  const auto name = table_name(kernel);
+  const auto [table, coverage] = impl_->find(
+      [&](const ProfileTables& t) { return t.elementwise().has(name) ? &t.elementwise() : static_cast<const ElementwiseTable*>(nullptr); });
+  if (!table)
+    return {kLaunchFloor + rows * width * ElementwiseTable::bytes_per_value(name) / impl_->target_.memory_bytes_per_s, Coverage::outside};
+  Price price = table->price(impl_->target_, name, rows, width);
+  price.coverage = worse(price.coverage, coverage);
+  return price;
+}
+
+Price CostModel::all_reduce(int gpus, double bytes, bool in_graph) const {
+  if (gpus <= 1) return {0, Coverage::inside};
+  const auto [table, coverage] = impl_->find([&](const ProfileTables& t) {
+    return t.all_reduce().has("vllm_graph") ? &t.all_reduce() : static_cast<const CollectiveTable*>(nullptr);
+  });
+  if (!table || !impl_->stack_.name.starts_with("vllm")) return collective(Collective::all_reduce, gpus, bytes);
+  Price price = table->price(impl_->target_, "vllm_graph", gpus, bytes);
+  if (!in_graph) price.seconds += 2 * bytes / impl_->target_.memory_bytes_per_s;  // copied into the registered buffer first
+  price.coverage = worse(price.coverage, coverage);
+  return price;
+}
+
+Price CostModel::collective(Collective kind, int gpus, double bytes) const {
+  if (gpus <= 1) return {0, Coverage::inside};
+  std::string name(kCollectiveNames[static_cast<size_t>(kind)]);
+  const auto lookup = [&] {
+    return impl_->find([&](const ProfileTables& t) { return t.nccl().has(name) ? &t.nccl() : static_cast<const CollectiveTable*>(nullptr); });
+  };
+  auto [table, coverage] = lookup();
+  if (!table) {
+    name = "alltoall";
+    std::tie(table, coverage) = lookup();
+  }
+  Price price = table->price(impl_->target_, name, gpus, bytes);
+  price.coverage = worse(price.coverage, coverage);
+  return price;
+}
+
+Price CostModel::copy(double bytes) const {
+  return {kLaunchFloor + 2 * bytes / (0.9 * impl_->target_.memory_bytes_per_s), Coverage::edge};
+}
+
+std::vector<ProfileName> profiles() {
+  const auto root = data_root() / "kernels" / "profiles";
+  std::vector<ProfileName> names;
+  for (const auto& l : find_profiles(root)) names.push_back({l.gpu, l.stack, Profile(root, l.gpu, l.stack).stack().title});
+  return names;
+}
+
+}  // namespace dssim

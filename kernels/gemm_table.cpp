@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/gemm_table.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+namespace dssim {
+
+GemmTable::GemmTable(std::span<const GemmSample> samples, Precision format, const Machine& source)
+    : format_(format), source_(source), floor_s_(1) {
+  for (const auto& s : samples) floor_s_ = std::min(floor_s_, s.seconds);
+  std::set<double> ns, ks;
+  for (const auto& s : samples) {
+    const auto [at, is_new] = index_.try_emplace({s.n, s.k}, curves_.size());
+    if (is_new) {
+      curves_.emplace_back();
+      log_shapes_.emplace_back(std::log2(s.n), std::log2(s.k));
+      ns.insert(s.n);
+      ks.insert(s.k);
+    }
+    const double ideal = floor_s_ + roofline(source_, format_, s.m, s.n, s.k);
+    curves_[at->second].add(s.m, std::log(ideal / s.seconds));
+  }
+  ns_.assign(ns.begin(), ns.end());
+  ks_.assign(ks.begin(), ks.end());
+}
+
+double GemmTable::roofline(const Machine& machine, Precision format, double m, double n, double k) {
+  // Activations travel in 8 bits where the product computes in 8 bits, else in 16; results in 16.
+  const double in_bytes = format == Precision::fp8 || format == Precision::int8 ? 1 : 2;
+  const double bytes = bytes_of(format) * n * k + in_bytes * m * k + 2 * m * n;
+  return std::max(2 * m * n * k / machine.flops_per_s(format), bytes / machine.memory_bytes_per_s);
+}
+
+GemmTable::Mix GemmTable::mix_for(double n, double k) const {
+  if (const auto at = index_.find({n, k}); at != index_.end()) return {{{at->second, 1.0}}, Coverage::inside};
+
+  // Corners of the grid cell around (n, k), where the table is a grid there.
+  const auto above_n = std::lower_bound(ns_.begin(), ns_.end(), n), above_k = std::lower_bound(ks_.begin(), ks_.end(), k);
+  const bool in_n = above_n != ns_.end() && (*above_n == n || above_n != ns_.begin());
+  const bool in_k = above_k != ks_.end() && (*above_k == k || above_k != ks_.begin());
+  if (in_n && in_k) {
+    const double n1 = *above_n, n0 = n1 == n ? n1 : *(above_n - 1), k1 = *above_k, k0 = k1 == k ? k1 : *(above_k - 1);
+    const double wn = n1 == n0 ? 0 : std::log(n / n0) / std::log(n1 / n0), wk = k1 == k0 ? 0 : std::log(k / k0) / std::log(k1 / k0);
+    Mix mix;
+    for (const auto& [cn, cw] : {std::pair{n0, 1 - wn}, std::pair{n1, wn}})
+      for (const auto& [ck, dw] : {std::pair{k0, 1 - wk}, std::pair{k1, wk}}) {
+        if (cw * dw == 0) continue;
+        const auto at = index_.find({cn, ck});
+        if (at != index_.end()) mix.curves.emplace_back(at->second, cw * dw);
+        else mix.coverage = Coverage::outside;
+      }
+    if (mix.coverage == Coverage::inside) return mix;
+  }
+
+  const double ln = std::log2(n), lk = std::log2(k);
+  std::vector<std::pair<double, size_t>> near;
+  for (size_t i = 0; i < log_shapes_.size(); ++i) {
+    const double dn = log_shapes_[i].first - ln, dk = log_shapes_[i].second - lk;
+    near.emplace_back(dn * dn + dk * dk, i);
+  }
+  const size_t count = std::min<size_t>(4, near.size());
+  std::partial_sort(near.begin(), near.begin() + static_cast<std::ptrdiff_t>(count), near.end());
+  Mix mix;
+  double total = 0;
+  for (size_t i = 0; i < count; ++i) {
+    mix.curves.emplace_back(near[i].second, 1 / (near[i].first + 1e-9));
+    total += mix.curves.back().second;
+  }
+  for (auto& [curve, weight] : mix.curves) weight /= total;
+  mix.coverage = near.front().first <= 1 ? Coverage::edge : Coverage::outside;
+  return mix;
+}
+
+Price GemmTable::price(const Machine& target, Precision asked, double m, double n, double k) const {
+  auto at = mixes_.find({n, k});
+  if (at == mixes_.end()) at = mixes_.emplace(std::pair{n, k}, mix_for(n, k)).first;
+  const Mix& mix = at->second;
+  const double lm = std::log2(m);
+  double log_efficiency = 0;
+  Coverage coverage = asked == format_ || (asked == Precision::fp16 && format_ == Precision::bf16) ? mix.coverage : Coverage::outside;
+  for (const auto& [curve, weight] : mix.curves) {
+    log_efficiency += weight * curves_[curve].at_log2(lm);
+    coverage = worse(coverage, curves_[curve].coverage_log2(lm));
+  }
+  return {(floor_s_ + roofline(target, asked, m, n, k)) / std::exp(log_efficiency), coverage};
+}
+
+}  // namespace dssim

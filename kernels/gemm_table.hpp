@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// Matrix products of one weight format: out[m,n] = in[m,k] × weights[k,n].
+//
+//   ideal = floor + max(2 m n k / matrix rate, (weights + inputs + outputs) bytes / memory bandwidth)
+//   seconds = ideal / efficiency(m, n, k)
+// `floor` is the shortest time in the table: what a launch costs however small the product. The measured efficiency is
+// interpolated in log m along the (n,k) that were measured; between them bilinearly in (log n, log k) where the table is a grid
+// there, else by inverse squared distance over the nearest four. Tested by tests/unit/gemm_table_test.cpp.
+
+#include <cstdint>
+#include <map>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "kernels/log_curve.hpp"
+#include "kernels/machine.hpp"
+#include "kernels/price.hpp"
+#include "kernels/profile.hpp"
+
+namespace dssim {
+
+class GemmTable {
+ public:
+  // `format` is what the samples were measured in; source the machine they were measured on.
+  GemmTable(std::span<const GemmSample> samples, Precision format, const Machine& source);
+
+  // `asked` may be a format without a table of its own: the same efficiency against that format's ideal.
+  Price price(const Machine& target, Precision asked, double m, double n, double k) const;
+
+ private:
+  struct Mix {
+    std::vector<std::pair<size_t, double>> curves;  // index, weight (sums to 1)
+    Coverage coverage = Coverage::inside;
+  };
+  Mix mix_for(double n, double k) const;
+  static double roofline(const Machine& machine, Precision format, double m, double n, double k);
+
+  Precision format_;
+  Machine source_;
+  double floor_s_;
+  std::vector<double> ns_, ks_;                         // distinct, ascending
+  std::map<std::pair<double, double>, size_t> index_;   // (n, k) → curve
+  std::vector<LogCurve> curves_;                        // log efficiency against m
+  std::vector<std::pair<double, double>> log_shapes_;   // (log2 n, log2 k) of each curve
+  mutable std::map<std::pair<double, double>, Mix> mixes_;
+};
+
+}  // namespace dssim

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// The few figures of a GPU that a kernel's ideal time rests on: once for the GPU the tables were measured on, once for the GPU
+// asked about. Both are the same unless a profile is carried over or a scenario overrides a catalogue figure.
+
+#include <algorithm>
+#include <array>
+
+#include "kernels/profile.hpp"
+#include "platforms/gpu.hpp"
+
+namespace dssim {
+
+struct Machine {
+  std::array<double, kPrecisionNames.size()> matrix_flops_per_s{};  // by weight format, what the product computes in
+  double memory_bytes_per_s = 0;
+  double l2_bytes = 0;
+  double sms = 1;
+  double nvlink_bytes_per_s = 0;  // one direction
+  double pcie_bytes_per_s = 0;
+
+  double flops_per_s(Precision p) const { return matrix_flops_per_s[static_cast<size_t>(p)]; }
+
+  static Machine of(const Gpu& gpu) {
+    Machine m;
+    for (size_t i = 0; i < kPrecisionNames.size(); ++i) m.matrix_flops_per_s[i] = gpu.matrix_flops_per_s(static_cast<Precision>(i));
+    m.memory_bytes_per_s = gpu.memory_bytes_per_s;
+    m.l2_bytes = gpu.l2_bytes;
+    m.sms = gpu.sms > 0 ? gpu.sms : 128;
+    m.nvlink_bytes_per_s = gpu.nvlink_bytes_per_s;
+    m.pcie_bytes_per_s = gpu.pcie_bytes_per_s;
+    return m;
+  }
+
+  static Machine of(const MeasuredGpu& gpu) {
+    Machine m;
+    m.matrix_flops_per_s.fill(gpu.bf16_flops_per_s);
+    if (gpu.fp8_flops_per_s > 0)
+      for (const Precision p : {Precision::fp8, Precision::int8}) m.matrix_flops_per_s[static_cast<size_t>(p)] = gpu.fp8_flops_per_s;
+    m.memory_bytes_per_s = gpu.memory_bytes_per_s;
+    m.l2_bytes = gpu.l2_bytes;
+    m.sms = gpu.sms;
+    m.nvlink_bytes_per_s = gpu.nvlink_bytes_per_s;
+    return m;
+  }
+};
+
+}  // namespace dssim

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/profile.hpp"
+
+#include <fmt/format.h>
+
+#include <limits>
+
+#include "sim/base/config.hpp"
+#include "sim/base/csv.hpp"
+#include "sim/base/error.hpp"
+#include "sim/base/files.hpp"
+
+namespace dssim {
+namespace {
+
+constexpr double kLargest = 1e12;
+
+double positive(const CsvTable& csv, size_t column) {
+  const double value = csv.number(column);
+  if (!(value > 0 && value <= kLargest)) throw csv.error(column, fmt::format("{} is out of range; it must be above 0", value));
+  return value;
+}
+
+double counted(const CsvTable& csv, size_t column) {
+  const double value = csv.number(column);
+  if (!(value >= 0 && value <= kLargest)) throw csv.error(column, fmt::format("{} is out of range; it must be 0 or more", value));
+  return value;
+}
+
+int small(const CsvTable& csv, size_t column) {
+  const int64_t value = csv.integer(column);
+  if (value < 1 || value > 1'000'000) throw csv.error(column, fmt::format("{} is out of range; it must be 1 or more", value));
+  return static_cast<int>(value);
+}
+
+// The word a 16-bit format goes by in the tables: bf16 and fp16 run at one rate.
+std::string_view format_of(Precision p) {
+  return p == Precision::fp16 ? name_of(Precision::bf16) : name_of(p);
+}
+
+bool is_format(std::string_view text, std::string_view format) {
+  return text == format || (format == "bf16" && (text == "fp16" || text == "bfloat16"));
+}
+
+MixedAttention mixed_attention_of(const Config& config) {
+  static const std::vector<std::string> words{"separate", "packed", "unpacked"};
+  const std::string word = config.choice("mixed_attention", words, "separate");
+  if (word == "packed") return MixedAttention::packed;
+  return word == "unpacked" ? MixedAttention::unpacked : MixedAttention::separate;
+}
+
+void write_table(const std::filesystem::path& path, const std::string& text) {
+  AtomicFile out(path);
+  out.write(text);
+  out.commit();
+}
+
+}  // namespace
+
+Profile::Profile(const std::filesystem::path& root, const std::string& gpu, const std::string& stack)
+    : folder_(root / gpu / stack) {
+  const Config config = Config::load((folder_ / "stack.toml").string());
+  stack_.name = stack;
+  stack_.gpu = gpu;
+  stack_.title = config.text("title");
+  source_ = config.text("source");
+  kernels_ = config.text("kernels", "");
+  complete_ = config.boolean("complete", true);
+
+  const Config on = config.table("measured_on");
+  measured_on_.bf16_flops_per_s = on.quantity("bf16", Dimension::compute_rate);
+  measured_on_.fp8_flops_per_s = on.quantity("fp8", Dimension::compute_rate, 0);
+  measured_on_.memory_bytes_per_s = on.quantity("memory_bandwidth", Dimension::bandwidth);
+  measured_on_.l2_bytes = on.quantity("l2", Dimension::bytes);
+  measured_on_.nvlink_bytes_per_s = on.quantity("nvlink", Dimension::bandwidth, 0);
+  measured_on_.sms = static_cast<int>(on.integer("sms", {1, 100000}));
+  if (measured_on_.bf16_flops_per_s <= 0) throw on.error("bf16", "must be above 0");
+  if (measured_on_.memory_bytes_per_s <= 0) throw on.error("memory_bandwidth", "must be above 0");
+
+  const Config memory = config.table("memory");
+  stack_.memory.context_bytes = memory.quantity("context", Dimension::bytes);
+  stack_.memory.graphs_bytes = memory.quantity("graphs", Dimension::bytes, 0);
+  stack_.memory.communication_bytes = memory.quantity("communication", Dimension::bytes, 0);
+
+  const Config engine = config.table("engine");
+  if (engine.has("graph_batch_sizes")) stack_.graph_batch_sizes = engine.integers("graph_batch_sizes", {1, 1 << 20});
+  for (size_t i = 1; i < stack_.graph_batch_sizes.size(); ++i)
+    if (stack_.graph_batch_sizes[i] <= stack_.graph_batch_sizes[i - 1])
+      throw engine.error("graph_batch_sizes", "must rise from each size to the next");
+  stack_.piecewise_graph_tokens = engine.integer("piecewise_graph_tokens", {0, 1 << 20}, 0);
+  stack_.mixed_attention = mixed_attention_of(engine);
+  stack_.iteration_host_s = engine.quantity("iteration_host", Dimension::time, 0);
+  stack_.sequence_host_s = engine.quantity("sequence_host", Dimension::time, 0);
+  stack_.eager_launch_s = engine.quantity("eager_launch", Dimension::time, 0);
+  stack_.piecewise_launch_s = engine.quantity("piecewise_launch", Dimension::time, 0);
+  stack_.layer_gap_s = engine.quantity("layer_gap", Dimension::time, 0);
+  stack_.frontend_latency_s = engine.quantity("frontend_latency", Dimension::time, 0);
+  stack_.prefill_slowdown = engine.number("prefill_slowdown", {0.1, 10}, 1);
+  stack_.decode_slowdown = engine.number("decode_slowdown", {0.1, 10}, 1);
+  config.finish();
+}
+
+std::filesystem::path Profile::file(std::string_view table, std::string_view format) const {
+  for (const std::string& stem : {fmt::format("{}.{}", table, format), std::string(table)})
+    for (const char* suffix : {".csv.gz", ".csv"})
+      if (auto path = folder_ / (stem + suffix); std::filesystem::exists(path)) return path;
+  return {};
+}
+
+bool Profile::has(std::string_view table, std::string_view format) const { return !file(table, format).empty(); }
+
+std::vector<GemmSample> Profile::gemm(Precision weights) const {
+  std::vector<GemmSample> samples;
+  const auto path = file("gemm", format_of(weights));
+  if (path.empty()) return samples;
+  CsvTable csv(path, {"dtype", "m", "n", "k", "seconds"});
+  while (csv.next())
+    if (is_format(csv.text(0), format_of(weights)))
+      samples.push_back({positive(csv, 1), positive(csv, 2), positive(csv, 3), positive(csv, 4)});
+  return samples;
+}
+
+std::vector<AttentionSample> Profile::attention(Precision kv_cache) const {
+  std::vector<AttentionSample> samples;
+  const auto path = file("attention", format_of(kv_cache));
+  if (path.empty()) return samples;
+  CsvTable csv(path, {"kv_dtype", "batch", "q_len", "past_len", "heads", "kv_heads", "head_dim", "seconds"});
+  while (csv.next())
+    if (is_format(csv.text(0), format_of(kv_cache)))
+      samples.push_back({positive(csv, 1), positive(csv, 2), counted(csv, 3), small(csv, 4), small(csv, 5), small(csv, 6),
+                         positive(csv, 7)});
+  return samples;
+}
+
+std::vector<MixedAttentionSample> Profile::mixed_attention() const {
+  std::vector<MixedAttentionSample> samples;
+  const auto path = file("attention_mixed", "bf16");
+  if (path.empty()) return samples;
+  CsvTable csv(path, {"heads", "kv_heads", "head_dim", "prefill_q_len", "prefill_past_len", "decode_batch", "decode_kv_len",
+                      "seconds"});
+  while (csv.next())
+    samples.push_back({small(csv, 0), small(csv, 1), small(csv, 2), counted(csv, 3), counted(csv, 4), counted(csv, 5),
+                       counted(csv, 6), positive(csv, 7)});
+  return samples;
+}
+
+std::vector<MoeSample> Profile::moe(Precision weights) const {
+  std::vector<MoeSample> samples;
+  const auto path = file("moe", format_of(weights));
+  if (path.empty()) return samples;
+  CsvTable csv(path, {"dtype", "tokens", "hidden", "ffn", "top_k", "experts", "tp", "ep", "seconds"});
+  while (csv.next())
+    if (is_format(csv.text(0), format_of(weights)))
+      samples.push_back({positive(csv, 1), positive(csv, 2), positive(csv, 3), positive(csv, 4), positive(csv, 5),
+                         positive(csv, 6), positive(csv, 7), positive(csv, 8)});
+  return samples;
+}
+
+std::vector<ElementwiseSample> Profile::elementwise() const {
+  std::vector<ElementwiseSample> samples;
+  const auto path = file("elementwise", "");
+  if (path.empty()) return samples;
+  CsvTable csv(path, {"kernel", "rows", "width", "seconds"});
+  while (csv.next()) samples.push_back({std::string(csv.text(0)), positive(csv, 1), positive(csv, 2), positive(csv, 3)});
+  return samples;
+}
+
+std::vector<CollectiveSample> Profile::collectives(std::string_view table) const {
+  std::vector<CollectiveSample> samples;
+  const auto path = file(table, "");
+  if (path.empty()) return samples;
+  CsvTable csv(path, {"collective", "gpus", "bytes", "seconds"});
+  while (csv.next()) samples.push_back({std::string(csv.text(0)), small(csv, 1), positive(csv, 2), positive(csv, 3)});
+  return samples;
+}
+
+std::vector<CopySample> Profile::copies() const {
+  std::vector<CopySample> samples;
+  const auto path = file("copy", "");
+  if (path.empty()) return samples;
+  CsvTable csv(path, {"kernel", "bytes", "seconds"});
+  while (csv.next()) samples.push_back({std::string(csv.text(0)), positive(csv, 1), positive(csv, 2)});
+  return samples;
+}
+
+void write_gemm(const std::filesystem::path& folder, std::string_view format, std::span<const GemmSample> samples) {
+  std::string text = "dtype,m,n,k,seconds\n";
+  for (const auto& s : samples) text += fmt::format("{},{},{},{},{:.6g}\n", format, s.m, s.n, s.k, s.seconds);
+  write_table(folder / fmt::format("gemm.{}.csv", format), text);
+}
+
+void write_attention(const std::filesystem::path& folder, std::string_view format, std::string_view kv_format,
+                     std::span<const AttentionSample> samples) {
+  std::string text = "dtype,kv_dtype,batch,q_len,past_len,heads,kv_heads,head_dim,seconds\n";
+  for (const auto& s : samples)
+    text += fmt::format("{},{},{},{},{},{},{},{},{:.6g}\n", format, kv_format, s.batch, s.q_len, s.past_len, s.heads, s.kv_heads,
+                        s.head_dim, s.seconds);
+  write_table(folder / fmt::format("attention.{}.csv", kv_format), text);
+}
+
+void write_moe(const std::filesystem::path& folder, std::string_view format, std::span<const MoeSample> samples) {
+  std::string text = "dtype,tokens,hidden,ffn,top_k,experts,tp,ep,seconds\n";
+  for (const auto& s : samples)
+    text += fmt::format("{},{},{},{},{},{},{},{},{:.6g}\n", format, s.tokens, s.hidden, s.ffn, s.top_k, s.experts, s.tp, s.ep,
+                        s.seconds);
+  write_table(folder / fmt::format("moe.{}.csv", format), text);
+}
+
+void write_elementwise(const std::filesystem::path& folder, std::string_view format, std::span<const ElementwiseSample> samples) {
+  std::string text = "kernel,dtype,rows,width,seconds\n";
+  for (const auto& s : samples) text += fmt::format("{},{},{},{},{:.6g}\n", s.kernel, format, s.rows, s.width, s.seconds);
+  write_table(folder / "elementwise.csv", text);
+}
+
+void write_collectives(const std::filesystem::path& folder, std::string_view table, std::span<const CollectiveSample> samples) {
+  std::string text = "collective,gpus,bytes,seconds\n";
+  for (const auto& s : samples) text += fmt::format("{},{},{},{:.6g}\n", s.collective, s.gpus, s.bytes, s.seconds);
+  write_table(folder / fmt::format("{}.csv", table), text);
+}
+
+void write_copies(const std::filesystem::path& folder, std::span<const CopySample> samples) {
+  std::string text = "kernel,bytes,seconds\n";
+  for (const auto& s : samples) text += fmt::format("{},{},{:.6g}\n", s.kernel, s.bytes, s.seconds);
+  write_table(folder / "copy.csv", text);
+}
+
+}  // namespace dssim

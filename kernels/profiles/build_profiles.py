@@ -1,0 +1,245 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Builds kernels/profiles/<gpu>/<stack>/ from a folder of measured kernel times.
+
+    kernels/profiles/build_profiles.py MEASUREMENTS kernels/profiles
+
+MEASUREMENTS holds <gpu>/<stack>/<table>.csv[.gz] and <gpu>/nccl/nccl.csv.gz. Nothing is fitted here: rows are screened by the
+rules below, thinned where interpolation is as good, and written as one small gzip table per kernel and number format.
+Rules, each row counted where it fails:
+  impossible  faster than the chip's roofline: FLOPs / dense rate or compulsory bytes / (memory bandwidth, or, where
+              the operands fit the L2 cache, three times it)
+  slow        slower than 1.5 x another row of the same kernel that does at least as much work in every dimension
+Format, columns and licences: docs/profiles.md. stack.toml files are written by hand and left alone.
+"""
+
+import csv
+import gzip
+import io
+import math
+import os
+import sys
+from collections import defaultdict
+
+# Dense rates (FLOP/s), memory bandwidth (B/s), L2 (B): the makers' data sheets, as in platforms/catalogue/gpus.
+CHIPS = {
+    "h100-sxm": dict(bf16=989e12, fp8=1979e12, bandwidth=3.35e12, l2=50e6),
+    "h200-sxm": dict(bf16=989e12, fp8=1979e12, bandwidth=4.8e12, l2=50e6),
+    "a100-sxm-80gb": dict(bf16=312e12, fp8=0, bandwidth=2.039e12, l2=40e6),
+    "rtx-4090": dict(bf16=165e12, fp8=330e12, bandwidth=1.008e12, l2=72e6),
+    "rtx-pro-6000": dict(bf16=503.8e12, fp8=1007.6e12, bandwidth=1.792e12, l2=128e6),
+}
+SOURCES = {"a100-sxm-80gb": "a100-sxm"}  # catalogue name -> folder name of the measurements, where they differ
+STACKS = {
+    "h100-sxm": ["vllm-0.14", "torch-2.11"],
+    "a100-sxm-80gb": ["vllm-0.14"],
+    "h200-sxm": ["vllm-0.19", "torch-2.11"],
+    "rtx-4090": ["vllm-0.19"],
+    "rtx-pro-6000": ["vllm-0.19"],
+}
+FORMATS = {"bfloat16": "bf16", "bf16": "bf16", "fp8": "fp8", "fp8_block": "fp8_block", "int4_wo": "int4"}
+BYTES = {"bf16": 2, "fp8": 1, "fp8_block": 1, "int4": 0.5}
+
+
+def read(path):
+    for candidate in (path, path + ".gz"):
+        if os.path.exists(candidate):
+            opener = gzip.open if candidate.endswith(".gz") else open
+            with opener(candidate, "rt", newline="") as f:
+                return list(csv.DictReader(f))
+    return []
+
+
+def number(text):
+    value = float(text)
+    return int(value) if value == int(value) else value
+
+
+def write(path, columns, rows):
+    """Deterministic gzip CSV: no time stamp, three more digits than the noise."""
+    text = io.StringIO()
+    text.write(",".join(columns) + "\n")
+    for row in rows:
+        text.write(",".join(f"{v:.5g}" if c == "seconds" else str(v) for c, v in zip(columns, row)) + "\n")
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as f, gzip.GzipFile(fileobj=f, mode="wb", mtime=0, compresslevel=9, filename="") as z:
+        z.write(text.getvalue().encode())
+
+
+class Screen:
+    """Counts what each rule drops, and prints it."""
+
+    def __init__(self, where):
+        self.where, self.kept, self.dropped = where, 0, defaultdict(int)
+
+    def possible(self, chip, rate, flops, bytes_, seconds):
+        bandwidth = chip["bandwidth"] * (3 if bytes_ < chip["l2"] else 1)
+        if seconds >= max(flops / rate if rate else 0, bytes_ / bandwidth) * 0.98:
+            return True
+        self.dropped["impossible"] += 1
+        return False
+
+    def keep_monotone(self, rows, key, work):
+        """Rows (…, seconds) grouped by key; drops one that is 1.5 x slower than any row of more work."""
+        groups = defaultdict(list)
+        for row in rows:
+            groups[key(row)].append(row)
+        kept = []
+        for group in groups.values():
+            group.sort(key=work, reverse=True)
+            best = math.inf
+            for row in group:
+                if row[-1] > 1.5 * best:
+                    self.dropped["slow"] += 1
+                else:
+                    best = min(best, row[-1])
+                    kept.append(row)
+        return kept
+
+    def report(self, kept):
+        dropped = ", ".join(f"{n} {why}" for why, n in sorted(self.dropped.items())) or "none"
+        print(f"{self.where}: {kept} rows kept; dropped: {dropped}")
+
+
+def gemm(chip, source, target, name):
+    by_format = defaultdict(dict)
+    for r in read(f"{source}/gemm.csv"):
+        f = FORMATS.get(r["dtype"])
+        if f in ("bf16", "fp8"):
+            by_format[f][(number(r["m"]), number(r["n"]), number(r["k"]))] = float(r["seconds"])
+    for f, table in by_format.items():
+        screen = Screen(f"{name} gemm {f}")
+        ms = sorted({m for m, _, _ in table})
+        # One token past a tile boundary (129 after 128) is thinned away: the step is a tile's, which the model has.
+        thin = {m for m in ms if m > 16 and m - 1 in ms and len(ms) < 100}
+        if len(ms) > 100:  # every 16 tokens: the even half of the sixteens above 512 says the same
+            thin = {m for m in ms if m > 512 and m % 32}
+        rows = []
+        for (m, n, k), s in table.items():
+            if m in thin:
+                continue
+            b = BYTES[f]
+            if screen.possible(chip, chip[f], 2 * m * n * k, b * n * k + b * m * k, s):
+                rows.append((f, m, n, k, s))
+        rows = screen.keep_monotone(rows, lambda r: (r[2], r[3]), lambda r: r[1])
+        rows = screen.keep_monotone(rows, lambda r: (r[1], r[3]), lambda r: r[2])
+        rows.sort(key=lambda r: (r[2], r[3], r[1]))
+        write(f"{target}/gemm.{f}.csv.gz", ["dtype", "m", "n", "k", "seconds"], rows)
+        screen.report(len(rows))
+
+
+def attention(chip, source, target, name):
+    rows_by_format = defaultdict(list)
+    screens = {}
+    raw = [(r, True) for r in read(f"{source}/attention_decode.csv")]
+    raw += [(r, False) for r in read(f"{source}/attention_prefill.csv") if r["q_len"] != "1"]
+    for r in read(f"{source}/attention.csv"):
+        q = number(r["q_len"])
+        r.update(kv_dtype=r["dtype"], past_len=str(number(r["kv_len"]) - q), head_dim="128")
+        raw.append((r, q == 1))
+    for r, decode in raw:
+        f = FORMATS[r["kv_dtype"]]
+        screen = screens.setdefault(f, Screen(f"{name} attention, {f} KV"))
+        b, q, p, h, kv, d = (number(r[c]) for c in ("batch", "q_len", "past_len", "heads", "kv_heads", "head_dim"))
+        s = float(r["seconds"])
+        pairs = q * p + q * (q + 1) / 2
+        if screen.possible(chip, chip["bf16"], 4 * b * h * d * pairs, 2 * b * kv * d * (q + p) * BYTES[f], s):
+            rows_by_format[f].append((FORMATS[r["dtype"]], f, b, q, p, h, kv, d, s))
+    columns = ["dtype", "kv_dtype", "batch", "q_len", "past_len", "heads", "kv_heads", "head_dim", "seconds"]
+    for f, rows in rows_by_format.items():
+        screen = screens[f]
+        shape = lambda r: (r[3] == 1, r[5], r[6], r[7])
+        rows = screen.keep_monotone(rows, lambda r: (shape(r), r[2], r[3] if r[4] and r[3] > 1 else 0), lambda r: (r[3], r[4]))
+        rows = screen.keep_monotone(rows, lambda r: (shape(r), r[3], r[4]), lambda r: r[2])
+        rows.sort(key=lambda r: (r[3] != 1, r[7], r[5], r[6], r[2], r[3], r[4]))
+        write(f"{target}/attention.{f}.csv.gz", columns, rows)
+        screen.report(len(rows))
+    mixed(chip, source, target, name)
+
+
+def mixed(chip, source, target, name):
+    screen, rows = Screen(f"{name} attention_mixed"), []
+    columns = ["heads", "kv_heads", "head_dim", "prefill_q_len", "prefill_past_len", "decode_batch", "decode_kv_len"]
+    for r in read(f"{source}/attention_mixed.csv"):
+        h, kv, d, q, p, b, length = key = tuple(number(r[c]) for c in columns)
+        s = float(r["seconds"])
+        pairs = q * p + q * (q + 1) / 2 + b * length
+        if screen.possible(chip, chip["bf16"], 4 * h * d * pairs, 4 * kv * d * (q + p + b * length), s):
+            rows.append(key + (s,))
+    if rows:
+        write(f"{target}/attention_mixed.bf16.csv.gz", columns + ["seconds"], rows)
+        screen.report(len(rows))
+
+
+def moe(chip, source, target, name):
+    by_format = defaultdict(list)
+    screens = {}
+    for r in read(f"{source}/moe.csv"):
+        f = FORMATS.get(r["dtype"])
+        if f not in ("bf16", "fp8", "int4") or r["distribution"] != "power_law_1.01":
+            continue
+        screen = screens.setdefault(f, Screen(f"{name} moe {f}"))
+        t, hidden, ffn, top, experts, tp, ep = (number(r[c]) for c in ("tokens", "hidden", "ffn", "top_k", "experts", "tp", "ep"))
+        s = float(r["seconds"])
+        flops = 6 * t * top / ep * hidden * ffn / tp
+        if ep == 1 and not screen.possible(chip, chip["fp8" if f == "fp8" else "bf16"], flops, 0, s):
+            continue
+        by_format[f].append((f, t, hidden, ffn, top, experts, tp, ep, s))
+    columns = ["dtype", "tokens", "hidden", "ffn", "top_k", "experts", "tp", "ep", "seconds"]
+    for f, rows in by_format.items():
+        rows = screens[f].keep_monotone(rows, lambda r: r[2:8], lambda r: r[1])
+        rows.sort(key=lambda r: r[2:8] + r[1:2])
+        write(f"{target}/moe.{f}.csv.gz", columns, rows)
+        screens[f].report(len(rows))
+
+
+def elementwise(source, target, name):
+    rows = []
+    for r in read(f"{source}/elementwise.csv"):
+        if r["kernel"] != "add_rmsnorm_final":
+            rows.append((r["kernel"], FORMATS[r["dtype"]], number(r["rows"]), number(r["width"]), float(r["seconds"])))
+    if rows:
+        rows.sort(key=lambda r: (r[0], r[3], r[2]))
+        write(f"{target}/elementwise.csv.gz", ["kernel", "dtype", "rows", "width", "seconds"], rows)
+        Screen(f"{name} elementwise").report(len(rows))
+
+
+def communication(source, target, name):
+    rows = [("copy_d2d" == r["kernel"], r["kernel"], number(r["bytes"]), float(r["seconds"])) for r in read(f"{source}/copy.csv")]
+    if rows:
+        write(f"{target}/copy.csv.gz", ["kernel", "bytes", "seconds"], [r[1:] for r in rows])
+    columns = ["collective", "gpus", "bytes", "seconds"]
+    rows = [(r["backend"], number(r["gpus"]), number(r["bytes"]), float(r["seconds"])) for r in read(f"{source}/all_reduce.csv")]
+    if rows:
+        rows = Screen(name).keep_monotone(rows, lambda r: r[:2], lambda r: r[2])
+        write(f"{target}/all_reduce.csv.gz", columns, sorted(rows))
+    rows = [tuple(r[:3]) + (float(r[3]),) for r in
+            ((r["collective"], number(r["gpus"]), number(r["bytes"]), r["seconds"])
+             for r in read(f"{source}/nccl.csv") + read(f"{os.path.dirname(source)}/nccl/nccl.csv"))]
+    if rows:
+        seen = {}
+        for r in rows:  # the stack's own measurement first, then the GPU's
+            seen.setdefault(r[:3], r)
+        rows = Screen(name).keep_monotone(list(seen.values()), lambda r: r[:2], lambda r: r[2])
+        write(f"{target}/nccl.csv.gz", columns, sorted(rows))
+
+
+def main():
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    measurements, profiles = sys.argv[1:]
+    for gpu, stacks in STACKS.items():
+        for stack in stacks:
+            source = f"{measurements}/{SOURCES.get(gpu, gpu)}/{stack}"
+            if not os.path.isdir(source):
+                sys.exit(f"{source}: no such folder")
+            target, name, chip = f"{profiles}/{gpu}/{stack}", f"{gpu}/{stack}", CHIPS[gpu]
+            gemm(chip, source, target, name)
+            attention(chip, source, target, name)
+            moe(chip, source, target, name)
+            elementwise(source, target, name)
+            communication(source, target, name)
+
+
+if __name__ == "__main__":
+    main()

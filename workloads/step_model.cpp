@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "workloads/step_model.hpp"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cassert>
+#include <cmath>
+
+namespace dssim {
+namespace {
+
+constexpr size_t kRememberedTokens = size_t{1} << 16;  // larger steps are priced afresh
+constexpr int kKnotsPerOctave = 8;                     // of the remembered decode attention, in KV length
+
+double value(int64_t count) { return static_cast<double>(count); }
+
+}  // namespace
+
+class StepModel::Impl {
+ public:
+  Impl(const Architecture& architecture, StepModelOptions options, const CostModel& cost);
+
+  StepPrice price(const StepShape& shape, StepUsage* usage);
+  std::vector<OperatorPrice> breakdown(const StepShape& shape);
+  const CostModel& cost() const { return cost_; }
+
+ private:
+  // Sums over some of a step's operators.
+  struct Part {
+    double seconds = -1;  // < 0: not priced yet
+    StepUsage usage;
+  };
+  struct DecodePart {
+    std::vector<float> seconds;  // all layers, at KV lengths 2^e (1 + j/8)
+    Coverage coverage = Coverage::inside;
+  };
+  struct Run {  // how the stack runs a step of this shape
+    int64_t tokens = 0;  // padded
+    bool in_graph = true;
+    double launch_s = 0;
+  };
+  using Sink = std::vector<OperatorPrice>;
+
+  Run run_of(const StepShape& shape) const;
+  void layer_operators(double tokens, bool in_graph, Sink& out) const;
+  void embedding_operators(double tokens, bool in_graph, Sink& out) const;
+  void head_operators(double rows, Sink& out) const;
+  Part sum(const Sink& operators) const;
+  const Part& layers_part(int64_t tokens, bool in_graph);
+  const Part& embedding_part(int64_t tokens, bool in_graph);
+  const Part& head_part(int64_t rows);
+  Price decode_attention(int64_t batch, int64_t kv_tokens);
+  Price all_reduce(double bytes, bool in_graph) const;
+  Price step_attention(const StepShape& shape);
+  int64_t head_rows(const StepShape& shape) const;
+  void add(Sink& out, std::string_view name, OperatorClass kind, Price price, double count, double flops, double bytes) const;
+
+  Architecture arch_;
+  StepModelOptions options_;
+  const CostModel& cost_;
+  AttentionHeads heads_;
+  double layers_, hidden_, tp_;
+  std::array<std::vector<Part>, 2> layer_parts_, embedding_parts_;  // [in_graph]
+  std::vector<Part> head_parts_;
+  std::vector<DecodePart> decode_parts_;
+  std::vector<AttentionChunk> chunks_;
+  Sink scratch_;
+  Part unremembered_layers_, unremembered_embedding_;
+};
+
+StepModel::Impl::Impl(const Architecture& architecture, StepModelOptions options, const CostModel& cost)
+    : arch_(architecture), options_(std::move(options)), cost_(cost) {
+  assert(arch_.layers > 0 && arch_.hidden > 0 && options_.tensor_parallel > 0);
+  tp_ = options_.tensor_parallel;
+  layers_ = value(arch_.layers);
+  hidden_ = value(arch_.hidden);
+  heads_ = {std::max<int64_t>(1, arch_.heads / options_.tensor_parallel), std::max<int64_t>(1, arch_.kv_heads / options_.tensor_parallel),
+            arch_.head_dim, options_.kv_cache};
+}
+
+void StepModel::Impl::add(Sink& out, std::string_view name, OperatorClass kind, Price price, double count, double flops,
+                          double bytes) const {
+  out.push_back({name, kind, price.seconds * count, flops * count, bytes * count, price.coverage});
+}
+
+Price StepModel::Impl::all_reduce(double bytes, bool in_graph) const {
+  return options_.all_reduce ? options_.all_reduce(bytes) : cost_.all_reduce(options_.tensor_parallel, bytes, in_graph);
+}
+
+// Everything of the layers but attention itself.
+void StepModel::Impl::layer_operators(double m, bool in_graph, Sink& out) const {
+  const double q = value(heads_.heads * heads_.head_dim), kv = value(heads_.kv_heads * heads_.head_dim);
+  const double ffn = value(arch_.ffn) / tp_;
+  const double weight = bytes_of(options_.weights);
+  const auto gemm = [&](std::string_view name, double n, double k) {
+    add(out, name, OperatorClass::matmul, cost_.gemm(options_.weights, m, n, k), layers_, 2 * m * n * k, weight * n * k + 2 * m * (n + k));
+  };
+  const auto element = [&](std::string_view name, Elementwise kernel, double width, double values, double count) {
+    add(out, name, OperatorClass::elementwise, cost_.elementwise(kernel, m, width), layers_ * count, 0, values * m);
+  };
+  const auto reduce = [&](std::string_view name) {
+    if (options_.tensor_parallel > 1)
+      add(out, name, OperatorClass::all_reduce, all_reduce(2 * m * hidden_, in_graph), layers_, 0, 2 * m * hidden_);
+  };
+  element("norms", Elementwise::add_rmsnorm, hidden_, 8 * hidden_, 2);
+  gemm("qkv", q + 2 * kv, hidden_);
+  if (arch_.qk_norm) element("qk_norm", Elementwise::rope, q + kv, 4 * (q + kv), 1);
+  if (arch_.positions == Positions::rotary) element("rope", Elementwise::rope, q + kv, 4 * (q + kv), 1);
+  element("kv_write", Elementwise::rope, 2 * kv, 8 * kv, 1);
+  gemm("o", hidden_, q);
+  reduce("attention all-reduce");
+  if (arch_.is_moe()) {
+    add(out, "router", OperatorClass::moe, cost_.gemm(Precision::bf16, m, value(arch_.experts), hidden_), layers_,
+        2 * m * hidden_ * value(arch_.experts), 0);
+    const int ep = options_.expert_parallel;
+    const MoeShape shape{m, arch_.hidden, arch_.ffn, arch_.experts, arch_.experts_per_token, options_.tensor_parallel / ep, ep};
+    add(out, "experts", OperatorClass::moe, cost_.moe(options_.weights, shape), layers_,
+        6 * m * value(arch_.experts_per_token) * hidden_ * ffn, 0);
+  } else {
+    const double up = arch_.activation == Activation::gated ? 2 * ffn : ffn;
+    gemm(arch_.activation == Activation::gated ? "gate_up" : "up", up, hidden_);
+    element("activation", Elementwise::silu_mul, ffn, 2 * (up + ffn), 1);
+    gemm("down", hidden_, ffn);
+  }
+  reduce("ffn all-reduce");
+  if (cost_.stack().layer_gap_s > 0)
+    add(out, "gaps", OperatorClass::elementwise, {cost_.stack().layer_gap_s, Coverage::inside}, layers_, 0, 0);
+}
+
+void StepModel::Impl::embedding_operators(double m, bool in_graph, Sink& out) const {
+  add(out, "embedding", OperatorClass::elementwise, cost_.elementwise(Elementwise::embedding, m, hidden_), 1, 0, 4 * m * hidden_);
+  if (options_.tensor_parallel > 1)
+    add(out, "embedding all-reduce", OperatorClass::all_reduce, all_reduce(2 * m * hidden_, in_graph), 1, 0, 2 * m * hidden_);
+}
+
+// Final norm, the vocabulary product (16-bit in every stack), the gather of its parts, and sampling.
+void StepModel::Impl::head_operators(double rows, Sink& out) const {
+  if (arch_.family == Family::encoder || rows <= 0) return;
+  const double vocabulary = value(arch_.vocabulary), part = std::ceil(vocabulary / tp_);
+  add(out, "final norm", OperatorClass::elementwise, cost_.elementwise(Elementwise::add_rmsnorm, rows, hidden_), 1, 0, 8 * rows * hidden_);
+  add(out, "output head", OperatorClass::output_head, cost_.gemm(Precision::bf16, rows, part, hidden_), 1, 2 * rows * part * hidden_,
+      2 * part * hidden_);
+  if (options_.tensor_parallel > 1) {
+    const double bytes = 2 * rows * vocabulary;
+    const Price gather = options_.all_reduce ? options_.all_reduce(bytes / 2)
+                                             : cost_.collective(Collective::all_gather, options_.tensor_parallel, bytes);
+    add(out, "logits gather", OperatorClass::output_head, gather, 1, 0, bytes);
+  }
+  add(out, "sampler", OperatorClass::output_head, cost_.elementwise(Elementwise::sampler, rows, vocabulary), 1, 0, 4 * rows * vocabulary);
+}
+
+StepModel::Impl::Part StepModel::Impl::sum(const Sink& operators) const {
+  Part part;
+  part.seconds = 0;
+  for (const auto& o : operators) {
+    part.seconds += o.seconds;
+    part.usage.class_s[static_cast<size_t>(o.kind)] += o.seconds;
+    part.usage.coverage_s[static_cast<size_t>(o.coverage)] += o.seconds;
+  }
+  return part;
+}
+
+const StepModel::Impl::Part& StepModel::Impl::layers_part(int64_t tokens, bool in_graph) {
+  auto& parts = layer_parts_[in_graph];
+  const auto index = static_cast<size_t>(tokens);
+  Part* part = &unremembered_layers_;
+  if (index < kRememberedTokens) {
+    if (index >= parts.size()) parts.resize(std::bit_ceil(index + 1));
+    part = &parts[index];
+    if (part->seconds >= 0) return *part;
+  }
+  scratch_.clear();
+  layer_operators(value(tokens), in_graph, scratch_);
+  return *part = sum(scratch_);
+}
+
+const StepModel::Impl::Part& StepModel::Impl::embedding_part(int64_t tokens, bool in_graph) {
+  auto& parts = embedding_parts_[in_graph];
+  const auto index = static_cast<size_t>(tokens);
+  Part* part = &unremembered_embedding_;
+  if (index < kRememberedTokens) {
+    if (index >= parts.size()) parts.resize(std::bit_ceil(index + 1));
+    part = &parts[index];
+    if (part->seconds >= 0) return *part;
+  }
+  scratch_.clear();
+  embedding_operators(value(tokens), in_graph, scratch_);
+  return *part = sum(scratch_);
+}
+
+const StepModel::Impl::Part& StepModel::Impl::head_part(int64_t rows) {
+  const auto index = static_cast<size_t>(rows);
+  if (index >= head_parts_.size()) head_parts_.resize(std::bit_ceil(index + 1));
+  Part& part = head_parts_[index];
+  if (part.seconds >= 0) return part;
+  scratch_.clear();
+  head_operators(value(rows), scratch_);
+  return part = sum(scratch_);
+}
+
+// All layers' decode attention, from a remembered curve over the mean KV length of this batch.
+Price StepModel::Impl::decode_attention(int64_t batch, int64_t kv_tokens) {
+  const auto index = static_cast<size_t>(batch);
+  if (index >= decode_parts_.size()) decode_parts_.resize(std::bit_ceil(index + 1));
+  DecodePart& part = decode_parts_[index];
+  int exponent = 0;
+  const double length = std::max(1.0, value(kv_tokens) / value(batch));
+  const double mantissa = 2 * std::frexp(length, &exponent) - 1;  // in [0, 1); length = 2^(exponent−1) (1 + mantissa)
+  const double position = kKnotsPerOctave * mantissa;
+  const auto knot = static_cast<size_t>(kKnotsPerOctave * (exponent - 1)) + static_cast<size_t>(position);
+  if (knot + 1 >= part.seconds.size()) part.seconds.resize(knot + 2, -1.0F);
+  for (size_t i = knot; i <= knot + 1; ++i) {
+    if (part.seconds[i] >= 0) continue;
+    const double at = std::ldexp(1 + static_cast<double>(i % kKnotsPerOctave) / kKnotsPerOctave, static_cast<int>(i / kKnotsPerOctave));
+    const Price price = cost_.decode_attention(heads_, value(batch), at * value(batch));
+    part.seconds[i] = static_cast<float>(price.seconds * layers_);
+    part.coverage = worse(part.coverage, price.coverage);
+  }
+  const double w = position - std::floor(position);
+  return {(1 - w) * part.seconds[knot] + w * part.seconds[knot + 1], part.coverage};
+}
+
+Price StepModel::Impl::step_attention(const StepShape& shape) {
+  if (shape.prefill.empty()) return decode_attention(shape.decode_sequences, shape.decode_kv_tokens);
+  chunks_.clear();
+  for (const auto& c : shape.prefill) chunks_.push_back({value(c.new_tokens), value(c.past_tokens)});
+  Price price = shape.decode_sequences == 0
+                    ? cost_.prefill_attention(heads_, chunks_, arch_.family == Family::decoder)
+                    : cost_.mixed_attention(heads_, chunks_, value(shape.decode_sequences), value(shape.decode_kv_tokens));
+  price.seconds *= layers_;
+  return price;
+}
+
+StepModel::Impl::Run StepModel::Impl::run_of(const StepShape& shape) const {
+  const Stack& stack = cost_.stack();
+  Run run;
+  run.tokens = shape.decode_sequences;
+  for (const auto& c : shape.prefill) run.tokens += c.new_tokens;
+  const auto& sizes = stack.graph_batch_sizes;
+  const auto padded = std::lower_bound(sizes.begin(), sizes.end(), run.tokens);
+  const bool piecewise = !shape.prefill.empty();
+  if (padded != sizes.end() && (!piecewise || run.tokens <= stack.piecewise_graph_tokens)) {
+    run.tokens = *padded;
+    run.launch_s = piecewise ? stack.piecewise_launch_s * layers_ : 0;
+  } else {
+    run.in_graph = false;
+    run.launch_s = stack.eager_launch_s * layers_;
+  }
+  return run;
+}
+
+int64_t StepModel::Impl::head_rows(const StepShape& shape) const {
+  int64_t rows = shape.decode_sequences;
+  for (const auto& c : shape.prefill) rows += c.ends_prompt;
+  return rows;
+}
+
+StepPrice StepModel::Impl::price(const StepShape& shape, StepUsage* usage) {
+  StepPrice price;
+  const Run run = run_of(shape);
+  if (run.tokens == 0) return price;
+  const Stack& stack = cost_.stack();
+  const Part& layers = layers_part(run.tokens, run.in_graph);
+  const Part& embedding = embedding_part(run.tokens, run.in_graph);
+  const Part& head = head_part(head_rows(shape));
+  const Price attention = step_attention(shape);
+
+  const double slowdown = shape.prefill.empty() ? stack.decode_slowdown : stack.prefill_slowdown;
+  const double gpu_s = slowdown * (layers.seconds + attention.seconds + embedding.seconds + head.seconds);
+  const double waiting_s = std::max(0.0, run.launch_s - gpu_s);  // the GPU waits for launches
+  price.embedding_s = slowdown * embedding.seconds;
+  price.layers_s = slowdown * (layers.seconds + attention.seconds) + waiting_s;
+  price.head_s = slowdown * head.seconds;
+  const int64_t sequences = shape.decode_sequences + static_cast<int64_t>(shape.prefill.size());
+  price.host_s = stack.iteration_host_s + stack.sequence_host_s * value(sequences);
+  if (usage == nullptr) return price;
+
+  for (size_t i = 0; i < kOperatorClasses; ++i)
+    usage->class_s[i] += slowdown * (layers.usage.class_s[i] + embedding.usage.class_s[i] + head.usage.class_s[i]);
+  for (size_t i = 0; i < usage->coverage_s.size(); ++i)
+    usage->coverage_s[i] += slowdown * (layers.usage.coverage_s[i] + embedding.usage.coverage_s[i] + head.usage.coverage_s[i]);
+  const auto kind = shape.prefill.empty() ? OperatorClass::decode_attention : OperatorClass::prefill_attention;
+  usage->class_s[static_cast<size_t>(kind)] += slowdown * attention.seconds;
+  usage->coverage_s[static_cast<size_t>(attention.coverage)] += slowdown * attention.seconds;
+  usage->class_s[static_cast<size_t>(OperatorClass::host)] += price.host_s + waiting_s;
+  return price;
+}
+
+std::vector<OperatorPrice> StepModel::Impl::breakdown(const StepShape& shape) {
+  Sink out;
+  const Run run = run_of(shape);
+  if (run.tokens == 0) return out;
+  const Stack& stack = cost_.stack();
+  embedding_operators(value(run.tokens), run.in_graph, out);
+  layer_operators(value(run.tokens), run.in_graph, out);
+  const double dim = value(heads_.head_dim), q_heads = value(heads_.heads), kv_heads = value(heads_.kv_heads);
+  double pairs = value(shape.decode_kv_tokens), kv = pairs;
+  for (const auto& c : shape.prefill) {
+    pairs += value(c.new_tokens) * (value(c.past_tokens) + (value(c.new_tokens) + 1) / 2);
+    kv += value(c.past_tokens + c.new_tokens);
+  }
+  const bool decode = shape.prefill.empty();
+  Price attention = step_attention(shape);
+  add(out, "attention", decode ? OperatorClass::decode_attention : OperatorClass::prefill_attention, {attention.seconds / layers_, attention.coverage},
+      layers_, 4 * q_heads * dim * pairs, 2 * kv * kv_heads * dim * bytes_of(options_.kv_cache));
+  head_operators(value(head_rows(shape)), out);
+  const double slowdown = decode ? stack.decode_slowdown : stack.prefill_slowdown;
+  double gpu_s = 0;
+  for (auto& o : out) gpu_s += o.seconds *= slowdown;
+  if (run.launch_s > gpu_s) add(out, "launches", OperatorClass::host, {run.launch_s - gpu_s, Coverage::inside}, 1, 0, 0);
+  const double host_s = stack.iteration_host_s + stack.sequence_host_s * value(shape.decode_sequences + static_cast<int64_t>(shape.prefill.size()));
+  if (host_s > 0) add(out, "host between steps", OperatorClass::host, {host_s, Coverage::inside}, 1, 0, 0);
+  return out;
+}
+
+StepModel::StepModel(const Architecture& architecture, StepModelOptions options, const CostModel& cost)
+    : impl_(std::make_unique<Impl>(architecture, std::move(options), cost)) {}
+StepModel::~StepModel() = default;
+StepModel::StepModel(StepModel&&) noexcept = default;
+StepModel& StepModel::operator=(StepModel&&) noexcept = default;
+StepPrice StepModel::price(const StepShape& shape, StepUsage* usage) { return impl_->price(shape, usage); }
+std::vector<OperatorPrice> StepModel::breakdown(const StepShape& shape) { return impl_->breakdown(shape); }
+const CostModel& StepModel::cost() const { return impl_->cost(); }
+
+}  // namespace dssim
