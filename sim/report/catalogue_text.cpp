@@ -8,6 +8,7 @@
 
 #include "kernels/cost_model.hpp"
 #include "platforms/catalogue.hpp"
+#include "platforms/node.hpp"
 #include "sim/base/error.hpp"
 #include "sim/base/names.hpp"
 #include "sim/base/units.hpp"
