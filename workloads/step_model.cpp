@@ -50,9 +50,9 @@ class StepModel::Impl {
   const Part& layers_part(int64_t tokens, bool in_graph);
   const Part& embedding_part(int64_t tokens, bool in_graph);
   const Part& head_part(int64_t rows);
-  Price decode_attention(int64_t batch, int64_t kv_tokens);
+  Price decode_attention(int64_t batch, double kv_length);
   Price all_reduce(double bytes, bool in_graph) const;
-  Price step_attention(const StepShape& shape);
+  Price step_attention(const StepShape& shape, const Run& run);
   int64_t head_rows(const StepShape& shape) const;
   void add(Sink& out, std::string_view name, OperatorClass kind, Price price, double count, double flops, double bytes) const;
 
@@ -200,12 +200,12 @@ const StepModel::Impl::Part& StepModel::Impl::head_part(int64_t rows) {
 }
 
 // All layers' decode attention, from a remembered curve over the mean KV length of this batch.
-Price StepModel::Impl::decode_attention(int64_t batch, int64_t kv_tokens) {
+Price StepModel::Impl::decode_attention(int64_t batch, double kv_length) {
   const auto index = static_cast<size_t>(batch);
   if (index >= decode_parts_.size()) decode_parts_.resize(std::bit_ceil(index + 1));
   DecodePart& part = decode_parts_[index];
   int exponent = 0;
-  const double length = std::max(1.0, value(kv_tokens) / value(batch));
+  const double length = std::max(1.0, kv_length);
   const double mantissa = 2 * std::frexp(length, &exponent) - 1;  // in [0, 1); length = 2^(exponent−1) (1 + mantissa)
   const double position = kKnotsPerOctave * mantissa;
   const auto knot = static_cast<size_t>(kKnotsPerOctave * (exponent - 1)) + static_cast<size_t>(position);
@@ -221,8 +221,10 @@ Price StepModel::Impl::decode_attention(int64_t batch, int64_t kv_tokens) {
   return {(1 - w) * part.seconds[knot] + w * part.seconds[knot + 1], part.coverage};
 }
 
-Price StepModel::Impl::step_attention(const StepShape& shape) {
-  if (shape.prefill.empty()) return decode_attention(shape.decode_sequences, shape.decode_kv_tokens);
+Price StepModel::Impl::step_attention(const StepShape& shape, const Run& run) {
+  // A captured graph launches attention for the padded batch, and how it splits KV was fixed at capture.
+  if (shape.prefill.empty())
+    return decode_attention(run.tokens, value(shape.decode_kv_tokens) / value(shape.decode_sequences));
   chunks_.clear();
   for (const auto& c : shape.prefill) chunks_.push_back({value(c.new_tokens), value(c.past_tokens)});
   Price price = shape.decode_sequences == 0
@@ -264,7 +266,7 @@ StepPrice StepModel::Impl::price(const StepShape& shape, StepUsage* usage) {
   const Part& layers = layers_part(run.tokens, run.in_graph);
   const Part& embedding = embedding_part(run.tokens, run.in_graph);
   const Part& head = head_part(head_rows(shape));
-  const Price attention = step_attention(shape);
+  const Price attention = step_attention(shape, run);
 
   const double slowdown = shape.prefill.empty() ? stack.decode_slowdown : stack.prefill_slowdown;
   const double gpu_s = slowdown * (layers.seconds + attention.seconds + embedding.seconds + head.seconds);
@@ -301,7 +303,7 @@ std::vector<OperatorPrice> StepModel::Impl::breakdown(const StepShape& shape) {
     kv += value(c.past_tokens + c.new_tokens);
   }
   const bool decode = shape.prefill.empty();
-  Price attention = step_attention(shape);
+  Price attention = step_attention(shape, run);
   add(out, "attention", decode ? OperatorClass::decode_attention : OperatorClass::prefill_attention, {attention.seconds / layers_, attention.coverage},
       layers_, 4 * q_heads * dim * pairs, 2 * kv * kv_heads * dim * bytes_of(options_.kv_cache));
   head_operators(value(head_rows(shape)), out);

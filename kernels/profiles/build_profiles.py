@@ -9,7 +9,7 @@ rules below, thinned where interpolation is as good, and written as one small gz
 Rules, each row counted where it fails:
   impossible  faster than the chip's roofline: FLOPs / dense rate or compulsory bytes / (memory bandwidth, or, where
               the operands fit the L2 cache, three times it)
-  slow        slower than 1.5 x another row of the same kernel that does at least as much work in every dimension
+  slow        slower than 1.15 x another row of the same kernel that does at least as much work in every dimension
 Format, columns and licences: docs/profiles.md. stack.toml files are written by hand and left alone.
 """
 
@@ -37,6 +37,7 @@ STACKS = {
     "rtx-4090": ["vllm-0.19"],
     "rtx-pro-6000": ["vllm-0.19"],
 }
+SLOW = 1.15
 FORMATS = {"bfloat16": "bf16", "bf16": "bf16", "fp8": "fp8", "fp8_block": "fp8_block", "int4_wo": "int4"}
 BYTES = {"bf16": 2, "fp8": 1, "fp8_block": 1, "int4": 0.5}
 
@@ -80,7 +81,7 @@ class Screen:
         return False
 
     def keep_monotone(self, rows, key, work):
-        """Rows (…, seconds) grouped by key; drops one that is 1.5 x slower than any row of more work."""
+        """Rows (…, seconds) grouped by key; drops one that is SLOW x slower than any row of more work."""
         groups = defaultdict(list)
         for row in rows:
             groups[key(row)].append(row)
@@ -89,7 +90,7 @@ class Screen:
             group.sort(key=work, reverse=True)
             best = math.inf
             for row in group:
-                if row[-1] > 1.5 * best:
+                if row[-1] > SLOW * best:
                     self.dropped["slow"] += 1
                 else:
                     best = min(best, row[-1])

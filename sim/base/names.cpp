@@ -32,7 +32,8 @@ std::string nearest_name(std::string_view word, std::span<const std::string> can
   // A long pasted word cannot be a typing error, and the table above is quadratic.
   if (word.size() > 80) return "";
   std::string best;
-  size_t best_distance = std::max<size_t>(2, word.size() / 3) + 1;
+  // A third of the letters may be wrong, two in a short word, but never all of them.
+  size_t best_distance = std::min(std::max<size_t>(2, word.size() / 3) + 1, word.size());
   for (const auto& candidate : candidates) {
     const size_t distance = edit_distance(word, candidate);
     if (distance < best_distance) {

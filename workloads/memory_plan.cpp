@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "workloads/memory_plan.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "sim/base/units.hpp"
+
+namespace dssim {
+namespace {
+
+// What one pipeline stage holds besides its layers. With a single stage both are true.
+struct Stage {
+  bool first, last;
+};
+
+double as_double(int64_t value) { return static_cast<double>(value); }
+
+// Activations, embeddings, norms and biases stay in 16 bits when the linear layers are quantised (AWQ, GPTQ and FP8
+// checkpoints do so); only a model served in 32 or 64 bits is wide throughout.
+double unquantised_bytes(Precision weights) { return std::max(2.0, bytes_of(weights)); }
+
+// Bytes of one linear weight, its group's scale included: int4 in groups of 128 with a 16-bit scale and a 4-bit zero point
+// (AWQ, GPTQ); fp4 in groups of 16 with an 8-bit scale (NVFP4).
+double linear_weight_bytes(Precision weights) {
+  if (weights == Precision::int4) return 0.5 + 2.0 / 128 + 0.5 / 128;
+  if (weights == Precision::fp4) return 0.5 + 1.0 / 16;
+  return bytes_of(weights);
+}
+
+// 8-bit formats keep one fp32 scale for each output channel (compressed-tensors' W8A8 and FP8 checkpoints).
+double channel_scale_bytes(Precision weights) {
+  return weights == Precision::int8 || weights == Precision::fp8 ? 4.0 : 0.0;
+}
+
+// A linear layer's share: weights and scales over `degree` GPUs.
+double linear_bytes(double inputs, double outputs, double degree, Precision weights) {
+  return (inputs * outputs * linear_weight_bytes(weights) + outputs * channel_scale_bytes(weights)) / degree;
+}
+
+double norm_values(const Architecture& m) { return as_double(m.linear_bias ? 2 * m.hidden : m.hidden); }
+
+// One layer on one GPU. Experts are either cut like any matrix (tensor parallel) or spread whole over expert_parallel GPUs
+// with each cut over the rest; the bytes are the same. Norms, the router and the biases of row-cut matrices are replicated.
+double layer_bytes(const Architecture& m, const Deployment& d) {
+  const double tp = as_double(d.tensor_parallel), hidden = as_double(m.hidden), q = as_double(m.q_width());
+  const double kv = as_double(kv_heads_per_gpu(m, d.tensor_parallel) * m.head_dim);  // of this GPU: may be replicated
+  double linear = linear_bytes(hidden, q, tp, d.weights) + 2 * linear_bytes(hidden, kv, 1, d.weights) +
+                  linear_bytes(q, hidden, tp, d.weights);
+  const double copies = m.is_moe() ? as_double(m.experts) : 1;
+  const double inputs = m.activation == Activation::gated ? 2 : 1;
+  linear += copies * (inputs * linear_bytes(hidden, as_double(m.ffn), tp, d.weights) +
+                      linear_bytes(as_double(m.ffn), hidden, tp, d.weights));
+  double values = 2 * norm_values(m);
+  if (m.attention_bias || m.linear_bias) values += q / tp + 2 * kv;
+  if (m.linear_bias) values += hidden + copies * (inputs * as_double(m.ffn) / tp + hidden);
+  if (m.qk_norm) values += 2 * as_double(m.head_dim);
+  if (m.is_moe()) values += hidden * as_double(m.experts);
+  return linear + values * unquantised_bytes(d.weights);
+}
+
+// The rotary table of sines and cosines is stored for every position (vLLM keeps one, in the model's 16-bit type): with it
+// Llama-3.1-8B weighs 14.989 GiB, as vLLM logs it.
+double stage_weight_bytes(const Architecture& m, const Deployment& d, Stage stage) {
+  const double hidden = as_double(m.hidden);
+  const double vocabulary = as_double(vocabulary_per_gpu(m, d.tensor_parallel)) * hidden;
+  double values = 0;
+  if (stage.first) {
+    values += vocabulary + as_double(m.token_types) * hidden;
+    if (m.positions == Positions::learned) values += as_double(m.max_positions + m.extra_positions) * hidden;
+    if (m.embedding_norm) values += norm_values(m);
+  }
+  if (stage.last) {
+    const bool own_head = !m.is_encoder() && !(m.tied_embeddings && stage.first);
+    if (own_head) values += vocabulary;
+    if (m.final_norm) values += norm_values(m);
+    if (m.pooler) values += hidden * hidden + hidden;
+  }
+  if (m.positions == Positions::rotary) values += as_double(m.max_positions * m.head_dim);
+  return as_double(m.layers / d.pipeline_parallel) * layer_bytes(m, d) + values * unquantised_bytes(d.weights);
+}
+
+// Forward pass over max_batched_tokens T. At its widest point, the feed-forward, each token holds the up (and gate)
+// projection, its activated product, and three vectors of the hidden width (residual, normed input, output); in the attention
+// q, k, v, its result and the same three. A fused MoE holds these for each of the token's experts, and their outputs.
+// Measured: vLLM 0.6.4 on Llama-3.1-8B peaked at 17.06 GiB with T = 20,000 and 17.98 GiB with T = 29,000 (vllm issue 10517),
+// 109.8 kB a token; this formula gives 110.6 kB.
+double forward_bytes(const Architecture& m, const Deployment& d) {
+  const double tp = as_double(d.tensor_parallel), hidden = as_double(m.hidden), ffn = as_double(m.ffn) / tp;
+  const double projected = (m.activation == Activation::gated ? 2 : 1) * ffn;
+  const double copies = m.is_moe() ? as_double(m.experts_per_token) : 1;
+  const double feed_forward = copies * (m.is_moe() ? std::max(projected, hidden) + ffn : projected + ffn);
+  const double q = as_double(m.q_width()) / tp, kv = as_double(kv_heads_per_gpu(m, d.tensor_parallel) * m.head_dim);
+  const double attention = 2 * q + 2 * kv;
+  return as_double(d.max_batched_tokens) * (std::max(feed_forward, attention) + 3 * hidden) * unquantised_bytes(d.weights);
+}
+
+// Sampling max_sequences rows of the whole vocabulary (every GPU of the last stage gathers them): fp32 logits, and the sort
+// for top-k and top-p with its 64-bit indices and scratch, 9.8 times the fp32 logits in all; the pass's output still held.
+// Measured: vLLM 0.6.4 on Llama-3-8B, H100, 256 sequences, T = 8192: peak 1.26 GiB at TP 1 and at TP 2 (vllm pull 10511), less
+// 64 MiB of output, over 131 MB of logits.
+constexpr double kSamplerCopies = 9.8;
+
+double sampler_bytes(const Architecture& m, const Deployment& d) {
+  if (m.is_encoder()) return 0;
+  const double rows = as_double(std::min(d.max_sequences, d.max_batched_tokens));
+  return kSamplerCopies * rows * as_double(m.vocabulary) * 4 +
+         as_double(d.max_batched_tokens * m.hidden) * unquantised_bytes(d.weights);
+}
+
+double stage_activation_bytes(const Architecture& m, const Deployment& d, Stage stage) {
+  return std::max(forward_bytes(m, d), stage.last ? sampler_bytes(m, d) : 0.0);
+}
+
+// The stage that leaves the least room for KV. Those in the middle hold less than either end.
+Stage fullest_stage(const Architecture& m, const Deployment& d) {
+  if (d.pipeline_parallel == 1) return {true, true};
+  const auto bytes = [&](Stage s) { return stage_weight_bytes(m, d, s) + stage_activation_bytes(m, d, s); };
+  const Stage first{true, false}, last{false, true};
+  return bytes(first) > bytes(last) ? first : last;
+}
+
+int64_t blocks_for(int64_t tokens, int64_t block_tokens) { return (tokens + block_tokens - 1) / block_tokens; }
+
+}  // namespace
+
+double weight_bytes_per_gpu(const Architecture& m, const Deployment& d) { return stage_weight_bytes(m, d, fullest_stage(m, d)); }
+
+double activation_bytes_per_gpu(const Architecture& m, const Deployment& d) {
+  return stage_activation_bytes(m, d, fullest_stage(m, d));
+}
+
+double kv_bytes_per_token(const Architecture& m, const Deployment& d) {
+  if (m.is_encoder()) return 0;
+  const int64_t layers = m.layers / d.pipeline_parallel;
+  return 2.0 * as_double(layers * kv_heads_per_gpu(m, d.tensor_parallel) * m.head_dim) * bytes_of(d.kv_cache);
+}
+
+MemoryPlan plan_memory(const Architecture& m, const Deployment& d, double gpu_bytes, const StackMemory& stack) {
+  MemoryPlan plan;
+  plan.gpu_bytes = gpu_bytes;
+  plan.weights_bytes = weight_bytes_per_gpu(m, d);
+  plan.activation_bytes = activation_bytes_per_gpu(m, d);
+  plan.context_bytes = stack.context_bytes;
+  plan.graphs_bytes = stack.graphs_bytes;
+  plan.communication_bytes = d.gpus() > 1 ? stack.communication_bytes : 0;
+  // vLLM's budget covers what it allocates itself; the context and the graphs come on top, in what the fraction leaves free.
+  plan.budget_bytes = std::max(0.0, std::min(gpu_bytes * d.gpu_memory_fraction, gpu_bytes - plan.context_bytes - plan.graphs_bytes));
+  plan.kv_bytes_per_token = kv_bytes_per_token(m, d);
+
+  const double block_bytes = plan.kv_bytes_per_token * as_double(d.kv_block_tokens);
+  const double used = plan.weights_bytes + plan.activation_bytes + plan.communication_bytes;
+  const double room = plan.budget_bytes - used;
+  if (m.is_encoder()) {
+    plan.shortfall_bytes = std::max(0.0, -room);
+  } else if (d.kv_tokens) {
+    // A measured capacity is believed; all that can still be wrong is that the weights alone are too big.
+    plan.kv_given = true;
+    plan.kv_blocks = *d.kv_tokens / d.kv_block_tokens;
+    const int64_t needed = blocks_for(std::max<int64_t>(1, d.context_tokens), d.kv_block_tokens);
+    plan.shortfall_bytes = std::max({0.0, plan.weights_bytes - gpu_bytes, as_double(needed - plan.kv_blocks) * block_bytes});
+  } else {
+    plan.kv_blocks = room > 0 ? static_cast<int64_t>(std::min(room / block_bytes, 1e15)) : 0;
+    const double needed = as_double(blocks_for(std::max<int64_t>(1, d.context_tokens), d.kv_block_tokens)) * block_bytes;
+    plan.shortfall_bytes = std::max(0.0, needed - room);
+  }
+  plan.fits = plan.shortfall_bytes == 0;
+  plan.kv_tokens = plan.kv_blocks * d.kv_block_tokens;
+  plan.kv_bytes = as_double(plan.kv_blocks) * block_bytes;
+  return plan;
+}
+
+int64_t max_concurrency(int64_t kv_tokens, int64_t kv_block_tokens, int64_t context_tokens) {
+  return kv_tokens / kv_block_tokens / blocks_for(std::max<int64_t>(1, context_tokens), kv_block_tokens);
+}
+
+namespace {
+
+struct Search {
+  const Architecture& model;
+  double gpu_bytes;
+  const StackMemory& stack;
+
+  bool fits(const Deployment& d) const { return fits_in(d, gpu_bytes); }
+  bool fits_in(const Deployment& d, double bytes) const { return plan_memory(model, d, bytes, stack).fits; }
+  std::string left(const Deployment& d) const {
+    const MemoryPlan plan = plan_memory(model, d, gpu_bytes, stack);
+    return model.is_encoder() ? "" : fmt::format(" ({} KV tokens)", format_count(as_double(plan.kv_tokens)));
+  }
+};
+
+void fewer_bits(const Search& search, const Deployment& d, std::vector<std::string>& lines) {
+  for (const Precision format : {Precision::bf16, Precision::fp8, Precision::int8, Precision::int4}) {
+    Deployment other = d;
+    other.weights = format;
+    if (linear_weight_bytes(format) >= linear_weight_bytes(d.weights) || !search.fits(other)) continue;
+    lines.push_back(fmt::format("weights = \"{}\"{}", name_of(format), search.left(other)));
+  }
+  Deployment other = d;
+  other.kv_cache = Precision::fp8;
+  if (!search.model.is_encoder() && bytes_of(d.kv_cache) > 1 && search.fits(other))
+    lines.push_back(fmt::format("kv_cache = \"fp8\"{}", search.left(other)));
+}
+
+void smaller_steps(const Search& search, const Deployment& d, std::vector<std::string>& lines) {
+  for (int64_t tokens = d.max_batched_tokens / 2; tokens >= 256; tokens /= 2) {
+    Deployment other = d;
+    other.max_batched_tokens = tokens;
+    if (!search.fits(other)) continue;
+    lines.push_back(fmt::format("max_batched_tokens = {}{}", tokens, search.left(other)));
+    break;
+  }
+  for (int64_t sequences = d.max_sequences / 2; sequences >= 1; sequences /= 2) {
+    Deployment other = d;
+    other.max_sequences = sequences;
+    if (!search.fits(other)) continue;
+    lines.push_back(fmt::format("max_sequences = {}{}", sequences, search.left(other)));
+    break;
+  }
+  if (d.context_tokens > d.kv_block_tokens) {
+    Deployment other = d;
+    other.context_tokens = 0;
+    other.kv_tokens.reset();
+    const int64_t tokens = plan_memory(search.model, other, search.gpu_bytes, search.stack).kv_tokens;
+    if (tokens > 0) lines.push_back(fmt::format("requests of at most {} tokens, answer included", tokens));
+  }
+  for (const double fraction : {0.92, 0.95, 0.97}) {
+    Deployment other = d;
+    other.gpu_memory_fraction = fraction;
+    if (fraction <= d.gpu_memory_fraction || !search.fits(other)) continue;
+    lines.push_back(fmt::format("gpu_memory_fraction = {}{}", fraction, search.left(other)));
+    break;
+  }
+}
+
+// The fewest GPUs that do: tensor parallelism in equal parts of a node, then pipeline stages over it.
+void more_gpus(const Search& search, const Deployment& d, const RemedyOptions& options, std::vector<std::string>& lines) {
+  // Degrees beyond this are no remedy that anybody would buy, and the search stays instant.
+  constexpr int64_t kMostGpus = 4096;
+  std::optional<Deployment> best;
+  for (int64_t pp = 1; pp <= std::min(search.model.layers, kMostGpus); ++pp) {
+    for (int64_t tp = d.tensor_parallel; tp <= options.gpus_per_node; ++tp) {
+      Deployment other = d;
+      other.tensor_parallel = tp;
+      other.pipeline_parallel = pp;
+      if (best && other.gpus() >= best->gpus()) break;
+      if (options.gpus_per_node % tp != 0 || other.gpus() <= d.gpus() || other.gpus() > kMostGpus) continue;
+      if (parallel_problem(search.model, tp, pp, d.expert_parallel) || !search.fits(other)) continue;
+      best = other;
+    }
+  }
+  if (!best) return;
+  std::string line = fmt::format("tensor_parallel = {}", best->tensor_parallel);
+  if (best->pipeline_parallel > 1) line += fmt::format(", pipeline_parallel = {}", best->pipeline_parallel);
+  line += fmt::format(": {} × {}{}", best->gpus(), options.gpu, search.left(*best));
+  if (best->gpus() > options.gpus) line += fmt::format("; the cluster has {}", options.gpus);
+  lines.push_back(line);
+}
+
+void other_gpus(const Search& search, const Deployment& d, const RemedyOptions& options, std::vector<std::string>& lines) {
+  std::vector<GpuOption> candidates = options.catalogue;
+  std::erase_if(candidates, [&](const GpuOption& gpu) {
+    return gpu.name == options.gpu || gpu.memory_bytes <= search.gpu_bytes || !search.fits_in(d, gpu.memory_bytes);
+  });
+  if (candidates.empty()) return;
+  std::sort(candidates.begin(), candidates.end(), [](const GpuOption& a, const GpuOption& b) {
+    return a.memory_bytes != b.memory_bytes ? a.memory_bytes < b.memory_bytes : a.name < b.name;
+  });
+  std::string line = candidates.size() == 1 ? "another GPU: " : "another GPU, the smallest that do: ";
+  for (size_t i = 0; i < std::min<size_t>(3, candidates.size()); ++i)
+    line += fmt::format("{}{} ({})", i == 0 ? "" : ", ", candidates[i].name, format_bytes(candidates[i].memory_bytes));
+  lines.push_back(line);
+}
+
+}  // namespace
+
+std::vector<std::string> memory_remedies(const Architecture& model, const Deployment& deployment, double gpu_bytes,
+                                         const StackMemory& stack, const RemedyOptions& options) {
+  Deployment planned = deployment;
+  planned.kv_tokens.reset();  // a capacity measured on this deployment says nothing about another
+  const Search search{model, gpu_bytes, stack};
+  std::vector<std::string> lines;
+  smaller_steps(search, planned, lines);
+  fewer_bits(search, planned, lines);
+  more_gpus(search, planned, options, lines);
+  other_gpus(search, planned, options, lines);
+  return lines;
+}
+
+}  // namespace dssim
