@@ -247,7 +247,7 @@ Price CostModel::mixed_attention(const AttentionHeads& h, std::span<const Attent
   const auto q_heads = static_cast<double>(h.heads), kv_heads = static_cast<double>(h.kv_heads), dim = static_cast<double>(h.head_dim);
   for (const auto& c : chunks) work.add(c.new_tokens, c.past_tokens, q_heads, kv_heads, dim, bytes_of(h.kv_cache), 1, true);
   Price price;
-  if (batch > 0 && impl_->stack_.mixed_attention == MixedAttention::unpacked) {
+  if (batch > 0 && impl_->stack_.attention == AttentionKernel::flash2) {
     TileWork one;
     one.add(1, kv_tokens / batch - 1, q_heads, kv_heads, dim, bytes_of(h.kv_cache), 1, true);
     work.tiles += one.tiles * batch;
@@ -260,7 +260,7 @@ Price CostModel::mixed_attention(const AttentionHeads& h, std::span<const Attent
   price = table->price(impl_->target_, work, dim);
   if (batch > 0) {
     const Price decode = decode_attention(h, batch, kv_tokens);
-    price.seconds += decode.seconds - (impl_->stack_.mixed_attention == MixedAttention::packed ? kLaunchFloor : 0);
+    price.seconds += decode.seconds;
     coverage = worse(coverage, decode.coverage);
   }
   price.coverage = worse(price.coverage, coverage);

@@ -21,7 +21,8 @@ MoeTable::MoeTable(std::span<const MoeSample> samples, Precision format, const M
 
 double MoeTable::roofline(const Machine& machine, Precision format, const MoeSample& s) {
   const double share = 1 / (s.tp * s.ep);
-  const double hit = s.experts / s.ep * (1 - std::pow(1 - std::min(1.0, s.top_k / s.experts), s.tokens));
+  const double random = s.experts * (1 - std::pow(1 - std::min(1.0, s.top_k / s.experts), s.tokens));
+  const double hit = (s.balanced ? std::min(s.experts, s.tokens * s.top_k) : random) / s.ep;
   const double flops = 6 * s.tokens * s.top_k * s.hidden * s.ffn * share;
   const double bytes = 3 * hit * s.hidden * s.ffn / s.tp * bytes_of(format) + 4 * s.tokens * s.hidden;
   return std::max(flops / machine.flops_per_s(format), bytes / machine.memory_bytes_per_s);

@@ -42,11 +42,9 @@ bool is_format(std::string_view text, std::string_view format) {
   return text == format || (format == "bf16" && (text == "fp16" || text == "bfloat16"));
 }
 
-MixedAttention mixed_attention_of(const Config& config) {
-  static const std::vector<std::string> words{"separate", "packed", "unpacked"};
-  const std::string word = config.choice("mixed_attention", words, "separate");
-  if (word == "packed") return MixedAttention::packed;
-  return word == "unpacked" ? MixedAttention::unpacked : MixedAttention::separate;
+AttentionKernel attention_of(const Config& config) {
+  static const std::vector<std::string> words{"flash-2", "flash-3"};
+  return config.choice("attention", words) == "flash-3" ? AttentionKernel::flash3 : AttentionKernel::flash2;
 }
 
 void write_table(const std::filesystem::path& path, const std::string& text) {
@@ -88,9 +86,11 @@ Profile::Profile(const std::filesystem::path& root, const std::string& gpu, cons
     if (stack_.graph_batch_sizes[i] <= stack_.graph_batch_sizes[i - 1])
       throw engine.error("graph_batch_sizes", "must rise from each size to the next");
   stack_.piecewise_graph_tokens = engine.integer("piecewise_graph_tokens", {0, 1 << 20}, 0);
-  stack_.mixed_attention = mixed_attention_of(engine);
+  stack_.attention = attention_of(engine);
+  stack_.schedules_ahead = engine.boolean("schedules_ahead", false);
   stack_.iteration_host_s = engine.quantity("iteration_host", Dimension::time, 0);
   stack_.sequence_host_s = engine.quantity("sequence_host", Dimension::time, 0);
+  stack_.eager_host_s = engine.quantity("eager_host", Dimension::time, 0);
   stack_.eager_launch_s = engine.quantity("eager_launch", Dimension::time, 0);
   stack_.piecewise_launch_s = engine.quantity("piecewise_launch", Dimension::time, 0);
   stack_.layer_gap_s = engine.quantity("layer_gap", Dimension::time, 0);
@@ -148,11 +148,11 @@ std::vector<MoeSample> Profile::moe(Precision weights) const {
   std::vector<MoeSample> samples;
   const auto path = file("moe", format_of(weights));
   if (path.empty()) return samples;
-  CsvTable csv(path, {"dtype", "tokens", "hidden", "ffn", "top_k", "experts", "tp", "ep", "seconds"});
+  CsvTable csv(path, {"dtype", "distribution", "tokens", "hidden", "ffn", "top_k", "experts", "tp", "ep", "seconds"});
   while (csv.next())
     if (is_format(csv.text(0), format_of(weights)))
-      samples.push_back({positive(csv, 1), positive(csv, 2), positive(csv, 3), positive(csv, 4), positive(csv, 5),
-                         positive(csv, 6), positive(csv, 7), positive(csv, 8)});
+      samples.push_back({positive(csv, 2), positive(csv, 3), positive(csv, 4), positive(csv, 5), positive(csv, 6),
+                         positive(csv, 7), positive(csv, 8), positive(csv, 9), csv.text(1) == "balanced"});
   return samples;
 }
 
@@ -199,10 +199,10 @@ void write_attention(const std::filesystem::path& folder, std::string_view forma
 }
 
 void write_moe(const std::filesystem::path& folder, std::string_view format, std::span<const MoeSample> samples) {
-  std::string text = "dtype,tokens,hidden,ffn,top_k,experts,tp,ep,seconds\n";
+  std::string text = "dtype,distribution,hidden,ffn,top_k,experts,tp,ep,tokens,seconds\n";
   for (const auto& s : samples)
-    text += fmt::format("{},{},{},{},{},{},{},{},{:.6g}\n", format, s.tokens, s.hidden, s.ffn, s.top_k, s.experts, s.tp, s.ep,
-                        s.seconds);
+    text += fmt::format("{},{},{},{},{},{},{},{},{},{:.6g}\n", format, s.balanced ? "balanced" : "power_law", s.hidden, s.ffn,
+                        s.top_k, s.experts, s.tp, s.ep, s.tokens, s.seconds);
   write_table(folder / fmt::format("moe.{}.csv", format), text);
 }
 

@@ -8,7 +8,7 @@
 //   gemm[.<format>].csv[.gz]       dtype,m,n,k,seconds                 out[m,n] = in[m,k] × weights[k,n]
 //   attention[.<format>].csv[.gz]  dtype,kv_dtype,batch,q_len,past_len,heads,kv_heads,head_dim,seconds; q_len 1 = decode
 //   attention_mixed[.…].csv[.gz]   heads,kv_heads,head_dim,prefill_q_len,prefill_past_len,decode_batch,decode_kv_len,seconds
-//   moe[.<format>].csv[.gz]        dtype,tokens,hidden,ffn,top_k,experts,tp,ep,seconds
+//   moe[.<format>].csv[.gz]        dtype,distribution,hidden,ffn,top_k,experts,tp,ep,tokens,seconds; balanced or power_law
 //   elementwise.csv[.gz]           kernel,dtype,rows,width,seconds
 //   all_reduce, nccl .csv[.gz]     collective,gpus,bytes,seconds
 //   copy.csv[.gz]                  kernel,bytes,seconds
@@ -42,6 +42,7 @@ struct MixedAttentionSample {
 };
 struct MoeSample {
   double tokens = 0, hidden = 0, ffn = 0, top_k = 0, experts = 0, tp = 0, ep = 0, seconds = 0;
+  bool balanced = false;  // every expert got the same tokens; else a skewed draw
 };
 struct ElementwiseSample {
   std::string kernel;

@@ -17,11 +17,11 @@ struct StackMemory {
   double communication_bytes = 0;  // NCCL and custom all-reduce buffers; only where a replica spans several GPUs
 };
 
-// How one launch serves prefill chunks and decodes of the same step.
-//   separate  two launches: the decodes keep their split-KV kernel (torch's SDPA engines, TensorRT-LLM)
-//   packed    one launch; the query heads of a KV head share a tile (FlashAttention-3), so a decode reads its KV once
-//   unpacked  one launch; every query head of every decode takes a whole 128-row tile (FlashAttention-2)
-enum class MixedAttention : uint8_t { separate, packed, unpacked };
+// The attention kernels, which decide what a decode costs beside a prefill chunk and in a padded graph.
+//   flash2  decodes in the launch of a prefill chunk take a whole 128-row tile for each query head; in a captured graph the
+//           KV splits were fixed at capture, for the padded batch (FlashAttention-2)
+//   flash3  the query heads of one KV head share a tile, and splits are chosen at run time (FlashAttention-3)
+enum class AttentionKernel : uint8_t { flash2, flash3 };
 
 struct Stack {
   std::string name;     // "vllm-0.14"
@@ -34,10 +34,13 @@ struct Stack {
   // Steps with prefill run from graphs too (vLLM's piecewise graphs) up to this many tokens, padded likewise; 0 = never.
   int64_t piecewise_graph_tokens = 0;
 
-  MixedAttention mixed_attention = MixedAttention::separate;
+  AttentionKernel attention = AttentionKernel::flash2;
+  // Asynchronous scheduling: while a step runs the batch of the next one is already fixed, so an arrival waits one step more.
+  bool schedules_ahead = false;
 
   double iteration_host_s = 0;   // host work between two steps that the GPU waits for
   double sequence_host_s = 0;    // the same, for each sequence in the batch
+  double eager_host_s = 0;       // the same, for a step that does not run from one graph (inputs built and copied, synchronised)
   double eager_launch_s = 0;     // host time of one layer launched eagerly: layers × this is a floor under an eager step
   double piecewise_launch_s = 0; // host time of one layer run piecewise (graph pieces, attention between them): likewise
   double layer_gap_s = 0;        // GPU time a layer spends between and in kernels that no table holds (rotary, KV write, gaps)

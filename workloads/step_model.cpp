@@ -38,7 +38,8 @@ class StepModel::Impl {
   struct Run {  // how the stack runs a step of this shape
     int64_t tokens = 0;  // padded
     bool in_graph = true;
-    double launch_s = 0;
+    double launch_s = 0;  // the host's launches, side by side with the GPU's work
+    double host_s = 0;    // host work the GPU waits for
   };
   using Sink = std::vector<OperatorPrice>;
 
@@ -222,9 +223,10 @@ Price StepModel::Impl::decode_attention(int64_t batch, double kv_length) {
 }
 
 Price StepModel::Impl::step_attention(const StepShape& shape, const Run& run) {
-  // A captured graph launches attention for the padded batch, and how it splits KV was fixed at capture.
-  if (shape.prefill.empty())
-    return decode_attention(run.tokens, value(shape.decode_kv_tokens) / value(shape.decode_sequences));
+  if (shape.prefill.empty()) {
+    const int64_t batch = cost_.stack().attention == AttentionKernel::flash2 ? run.tokens : shape.decode_sequences;
+    return decode_attention(batch, value(shape.decode_kv_tokens) / value(shape.decode_sequences));
+  }
   chunks_.clear();
   for (const auto& c : shape.prefill) chunks_.push_back({value(c.new_tokens), value(c.past_tokens)});
   Price price = shape.decode_sequences == 0
@@ -242,6 +244,8 @@ StepModel::Impl::Run StepModel::Impl::run_of(const StepShape& shape) const {
   const auto& sizes = stack.graph_batch_sizes;
   const auto padded = std::lower_bound(sizes.begin(), sizes.end(), run.tokens);
   const bool piecewise = !shape.prefill.empty();
+  const auto sequences = shape.decode_sequences + static_cast<int64_t>(shape.prefill.size());
+  run.host_s = stack.iteration_host_s + stack.sequence_host_s * value(sequences);
   if (padded != sizes.end() && (!piecewise || run.tokens <= stack.piecewise_graph_tokens)) {
     run.tokens = *padded;
     run.launch_s = piecewise ? stack.piecewise_launch_s * layers_ : 0;
@@ -249,6 +253,7 @@ StepModel::Impl::Run StepModel::Impl::run_of(const StepShape& shape) const {
     run.in_graph = false;
     run.launch_s = stack.eager_launch_s * layers_;
   }
+  if (piecewise || !run.in_graph) run.host_s += stack.eager_host_s;
   return run;
 }
 
@@ -274,8 +279,7 @@ StepPrice StepModel::Impl::price(const StepShape& shape, StepUsage* usage) {
   price.embedding_s = slowdown * embedding.seconds;
   price.layers_s = slowdown * (layers.seconds + attention.seconds) + waiting_s;
   price.head_s = slowdown * head.seconds;
-  const int64_t sequences = shape.decode_sequences + static_cast<int64_t>(shape.prefill.size());
-  price.host_s = stack.iteration_host_s + stack.sequence_host_s * value(sequences);
+  price.host_s = run.host_s;
   if (usage == nullptr) return price;
 
   for (size_t i = 0; i < kOperatorClasses; ++i)
@@ -311,8 +315,7 @@ std::vector<OperatorPrice> StepModel::Impl::breakdown(const StepShape& shape) {
   double gpu_s = 0;
   for (auto& o : out) gpu_s += o.seconds *= slowdown;
   if (run.launch_s > gpu_s) add(out, "launches", OperatorClass::host, {run.launch_s - gpu_s, Coverage::inside}, 1, 0, 0);
-  const double host_s = stack.iteration_host_s + stack.sequence_host_s * value(shape.decode_sequences + static_cast<int64_t>(shape.prefill.size()));
-  if (host_s > 0) add(out, "host between steps", OperatorClass::host, {host_s, Coverage::inside}, 1, 0, 0);
+  if (run.host_s > 0) add(out, "host between steps", OperatorClass::host, {run.host_s, Coverage::inside}, 1, 0, 0);
   return out;
 }
 

@@ -173,25 +173,27 @@ def mixed(chip, source, target, name):
 
 
 def moe(chip, source, target, name):
+    """Inside a GPU (ep 1) tokens spread evenly over the experts where that was measured, else by a mild power law; the model
+    then counts the experts that random routing hits. Across GPUs the power law stays: the busiest one sets the time."""
     by_format = defaultdict(list)
-    screens = {}
-    for r in read(f"{source}/moe.csv"):
+    raw = read(f"{source}/moe.csv")
+    even = {r["dtype"] for r in raw if r["distribution"] == "balanced"}
+    for r in raw:
         f = FORMATS.get(r["dtype"])
-        if f not in ("bf16", "fp8", "int4") or r["distribution"] != "power_law_1.01":
+        wanted = "balanced" if r["ep"] == "1" and r["dtype"] in even else "power_law_1.01"
+        if f not in ("bf16", "fp8", "int4") or r["distribution"] != wanted:
             continue
-        screen = screens.setdefault(f, Screen(f"{name} moe {f}"))
-        t, hidden, ffn, top, experts, tp, ep = (number(r[c]) for c in ("tokens", "hidden", "ffn", "top_k", "experts", "tp", "ep"))
-        s = float(r["seconds"])
-        flops = 6 * t * top / ep * hidden * ffn / tp
-        if ep == 1 and not screen.possible(chip, chip["fp8" if f == "fp8" else "bf16"], flops, 0, s):
-            continue
-        by_format[f].append((f, t, hidden, ffn, top, experts, tp, ep, s))
-    columns = ["dtype", "tokens", "hidden", "ffn", "top_k", "experts", "tp", "ep", "seconds"]
+        shape = tuple(number(r[c]) for c in ("hidden", "ffn", "top_k", "experts", "tp", "ep", "tokens"))
+        by_format[f].append((f, "balanced" if wanted == "balanced" else "power_law") + shape + (float(r["seconds"]),))
+    columns = ["dtype", "distribution", "hidden", "ffn", "top_k", "experts", "tp", "ep", "tokens", "seconds"]
     for f, rows in by_format.items():
-        rows = screens[f].keep_monotone(rows, lambda r: r[2:8], lambda r: r[1])
-        rows.sort(key=lambda r: r[2:8] + r[1:2])
+        screen = Screen(f"{name} moe {f}")
+        rate = chip["fp8" if f == "fp8" else "bf16"]
+        rows = [r for r in rows if r[7] > 1 or screen.possible(chip, rate, 6 * r[8] * r[4] * r[2] * r[3] / r[6], 0, r[-1])]
+        rows = screen.keep_monotone(rows, lambda r: r[1:8], lambda r: r[8])
+        rows.sort()
         write(f"{target}/moe.{f}.csv.gz", columns, rows)
-        screens[f].report(len(rows))
+        screen.report(len(rows))
 
 
 def elementwise(source, target, name):

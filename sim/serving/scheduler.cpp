@@ -90,7 +90,7 @@ void Scheduler::drop_timed_out(int batch, double now_s) {
     const auto [at, index, request] = deadlines_.front();
     deadlines_.pop_front();
     Sequence& s = sequences_[index];
-    if (s.request.id != request || s.state == Sequence::State::unused || s.state == Sequence::State::answered) continue;
+    if (s.request.id != request || s.state == Sequence::State::unused) continue;
     if (s.state != Sequence::State::waiting) {
       batches_[static_cast<size_t>(s.batch)].abandoned.push_back(index);
       continue;
@@ -105,11 +105,13 @@ void Scheduler::drop_timed_out(int batch, double now_s) {
     Sequence& s = sequences_[index];
     const bool running = s.state == Sequence::State::prefilling || s.state == Sequence::State::decoding;
     if (!running || s.request.arrival_s + limits_.client_timeout_s > now_s) continue;
+    std::erase(batches_[static_cast<size_t>(batch)].answered, index);
     leave_batch(index);
     release_blocks(index);
     end(index, Outcome::timed_out, now_s);
   }
   abandoned.clear();
+  if (answer_together_) answer_if_all_done(batch, now_s);
 }
 
 void Scheduler::skip_ended_waiting() {
@@ -220,6 +222,11 @@ void Scheduler::finish_output(uint32_t index, double now_s) {
     return;
   }
   b.answered.push_back(index);
+  answer_if_all_done(s.batch, now_s);
+}
+
+void Scheduler::answer_if_all_done(int batch, double now_s) {
+  Batch& b = batches_[static_cast<size_t>(batch)];
   if (static_cast<int64_t>(b.answered.size()) < b.decoding || !b.prefilling.empty()) return;
   for (const uint32_t done : b.answered) {
     leave_batch(done);

@@ -43,7 +43,7 @@ struct SchedulerLimits {
 };
 
 struct Sequence {
-  enum class State : uint8_t { unused, waiting, prefilling, decoding, answered };
+  enum class State : uint8_t { unused, waiting, prefilling, decoding };
   Request request;
   State state = State::unused;
   uint32_t serial = 0;       // changes when the slot is used again or the sequence is preempted
@@ -152,6 +152,7 @@ class Scheduler {
   void finish_decode_step(int batch, double now_s);
   void finish_chunk(const PlannedChunk& planned, double now_s);
   void finish_output(uint32_t index, double now_s);
+  void answer_if_all_done(int batch, double now_s);
   void preempt(uint32_t index);
   void release_blocks(uint32_t index);
   bool try_admit(uint32_t index, int batch, int64_t& budget, bool whole_prompt, bool alone, double now_s);
