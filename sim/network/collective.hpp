@@ -27,6 +27,7 @@
 
 #include "kernels/price.hpp"
 #include "platforms/cluster_network.hpp"
+#include "sim/base/config.hpp"
 #include "sim/engine/simulation.hpp"
 
 namespace dssim {
@@ -48,8 +49,9 @@ struct CollectiveCall {
 struct CollectiveTime {
   double seconds = 0;          // latency_s + the bandwidth term
   double latency_s = 0;        // alpha: launch and hops; not shortened by more bandwidth
-  std::string_view algorithm;  // "ring", "tree", "nvls", "nvls-tree", "sharp", "hierarchical", "pairwise", "measured"
-  std::string_view protocol;   // "LL", "LL128", "Simple", or "" where the figure is measured
+  std::string_view algorithm;  // "ring", "tree", "nvls", "nvls-tree", "sharp", "hierarchical", "pairwise", "direct"
+  std::string_view protocol;   // "LL", "LL128", "Simple"
+  bool measured = false;       // from a table of this GPU or a similar one, not from the formulas alone
   Coverage coverage = Coverage::outside;
 
   double bandwidth_s() const { return seconds - latency_s; }
@@ -57,17 +59,19 @@ struct CollectiveTime {
 
 // What may be used; the defaults are NCCL's.
 struct CollectiveOptions {
-  std::string stack;           // profile whose tables are used; empty: the GPU's own torch or newest
-  bool tables = true;          // false: formulas alone
-  bool eager = false;          // each call launched by the host and waited for, as a benchmark loop does; else the GPU time
-  bool nvls = true;            // multicast and reduction in NVSwitch (Hopper and later)
-  bool sharp = false;          // reduction in the InfiniBand switches
-  std::string algorithm;       // forces one by name where it applies; empty: the quickest
+  std::string stack;      // the profile whose tables are preferred; empty: any of this GPU
+  bool tables = true;     // false: formulas alone
+  bool eager = false;     // with the host's launch of each call, where it was measured; else the time on the GPU
+  bool nvls = true;       // multicast and reduction in the NVLink switch (Hopper and later)
+  bool sharp = false;     // reduction in the InfiniBand switches
+  std::string algorithm;  // used wherever it applies; empty: the quickest of those that NCCL has
 };
+// The [network] table of a scenario: tables, launch = "queued" | "eager", nvls, sharp, algorithm. All may be absent.
+CollectiveOptions read_collective_options(const Config& network_table);
 
 class CollectiveModel {
  public:
-  // Both must outlive this. Throws Error(bad_input): unknown stack.
+  // Both must outlive this.
   CollectiveModel(const Cluster& cluster, const ClusterNetwork& network, const CollectiveOptions& options = {});
   ~CollectiveModel();
   CollectiveModel(const CollectiveModel&) = delete;
@@ -82,8 +86,9 @@ class CollectiveModel {
     int source = 0, destination = 0;  // GPU numbers
     double bytes = 0;
   };
-  // At most about `most` flows: beyond that, symmetric edges are left out (docs/network.md says which).
-  std::vector<Flow> flows(const CollectiveCall& call, size_t most = 1000) const;
+  static constexpr size_t kMostFlows = 1000;
+  // Beyond `most` flows those of the first domains (nodes) stand for all the others, which carry the same.
+  std::vector<Flow> flows(const CollectiveCall& call, size_t most = kMostFlows) const;
 
   const ClusterNetwork& network() const;
   // Where the figures come from, one line each.

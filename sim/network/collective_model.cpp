@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cassert>
+#include <cmath>
+#include <limits>
+#include <unordered_map>
+
+#include "sim/base/error.hpp"
+#include "sim/base/names.hpp"
+#include "sim/network/collective.hpp"
+#include "sim/network/collective_algorithm.hpp"
+#include "sim/network/collective_loads.hpp"
+#include "sim/network/collective_tables.hpp"
+
+namespace dssim {
+namespace {
+
+// One algorithm with one protocol for a group: seconds = latency + bytes × seconds_per_byte.
+struct Candidate {
+  const CollectiveAlgorithm* algorithm = nullptr;
+  nccl::Protocol protocol = nccl::Protocol::simple;
+  double latency_s = 0, seconds_per_byte = 0;
+
+  double seconds(double bytes) const { return latency_s + bytes * seconds_per_byte; }
+};
+
+using Candidates = std::vector<Candidate>;
+
+const Candidate& quickest(const Candidates& candidates, double bytes) {
+  assert(!candidates.empty());
+  const Candidate* best = &candidates.front();
+  for (const auto& c : candidates)
+    if (c.seconds(bytes) < best->seconds(bytes)) best = &c;
+  return *best;
+}
+
+std::vector<CollectiveEdge> edges_of(const CollectiveAlgorithm& algorithm, CollectiveKind kind,
+                                     const CollectiveGroup& group, const CollectiveMachine& machine) {
+  std::vector<CollectiveEdge> edges;
+  algorithm.edges(kind, group, machine, [&](int source, int destination, double share) {
+    if (share > 0 && source != destination) edges.push_back({source, destination, share});
+  });
+  return edges;
+}
+
+// Adds up edges between the same two GPUs.
+void merge_equal(std::vector<CollectiveEdge>& edges) {
+  std::sort(edges.begin(), edges.end(), [](const auto& a, const auto& b) {
+    return std::pair(a.source, a.destination) < std::pair(b.source, b.destination);
+  });
+  size_t kept = 0;
+  for (size_t i = 0; i < edges.size(); ++i) {
+    if (kept > 0 && edges[kept - 1].source == edges[i].source && edges[kept - 1].destination == edges[i].destination)
+      edges[kept - 1].share += edges[i].share;
+    else
+      edges[kept++] = edges[i];
+  }
+  edges.resize(kept);
+}
+
+CollectiveMachine machine_of(const std::string& architecture, const CollectiveOptions& options, bool infiniband) {
+  const bool blackwell = architecture == "blackwell", hopper = architecture == "hopper";
+  CollectiveMachine machine;
+  machine.nvls_share = !options.nvls ? 0 : blackwell ? nccl::kNvlsShareBlackwell : hopper ? nccl::kNvlsShareHopper : 0;
+  machine.ll_most_bytes_per_s = blackwell ? nccl::kLlMostBlackwell_bytes_per_s
+                                : hopper  ? nccl::kLlMostHopper_bytes_per_s
+                                          : nccl::kLlMostAmpere_bytes_per_s;
+  machine.ll128 = blackwell || hopper || architecture == "ampere" || architecture == "volta";
+  machine.sharp = options.sharp && infiniband;
+  return machine;
+}
+
+// Every algorithm and protocol that may be used, with `load` giving an algorithm's seconds per byte and route latency.
+template <typename Load>
+Candidates candidates_of(CollectiveKind kind, const CollectiveGroup& group, const CollectiveMachine& machine,
+                         const std::string& forced, const Load& load) {
+  Candidates all;
+  for (const CollectiveAlgorithm* algorithm : collective_algorithms()) {
+    if (!algorithm->applies(kind, group, machine)) continue;
+    if (forced.empty() ? !algorithm->automatic() : algorithm->name() != forced) continue;
+    const LinkLoads links = load(*algorithm);
+    for (const ProtocolCost& cost : algorithm->costs(kind, group, machine)) {
+      double per_byte = links.seconds_per_byte / cost.share;
+      if (cost.most_bytes_per_s > 0)
+        per_byte = std::max(per_byte, bus_bandwidth_factor(kind, group.gpus) / cost.most_bytes_per_s);
+      all.push_back({algorithm, cost.protocol, std::max(cost.latency_s, links.latency_s), per_byte});
+    }
+  }
+  if (all.empty() && !forced.empty()) return candidates_of(kind, group, machine, "", load);
+  return all;
+}
+
+CollectiveGroup switched_group(int gpus) {
+  CollectiveGroup group;
+  group.gpus = group.largest_domain = gpus;
+  group.nvlink = group.switched = true;
+  for (int i = 0; i < gpus; ++i) group.order.push_back(i);
+  group.domains.push_back(group.order);
+  return group;
+}
+
+struct Key {
+  CollectiveKind kind;
+  std::vector<int> gpus;
+  bool operator==(const Key&) const = default;
+};
+struct KeyHash {
+  size_t operator()(const Key& key) const {
+    uint64_t hash = static_cast<uint64_t>(key.kind) + 0x9e3779b97f4a7c15U;
+    for (const int gpu : key.gpus) hash = (hash ^ static_cast<uint64_t>(gpu)) * 0x100000001b3U + (hash >> 29);
+    return static_cast<size_t>(hash);
+  }
+};
+
+}  // namespace
+
+class CollectiveModel::Impl {
+ public:
+  // One kind of collective of one group.
+  struct Plan {
+    CollectiveGroup group;
+    Candidates candidates;
+    bool measurable = false;  // a table may say more than the formulas
+    // Flow sizes by algorithm: seconds of the bandwidth term × this × … = bytes (flows() explains).
+    std::unordered_map<const CollectiveAlgorithm*, std::vector<CollectiveEdge>> flow_edges;
+    size_t flow_limit = 0;
+  };
+
+  Impl(const Cluster& cluster, const ClusterNetwork& network, const CollectiveOptions& options)
+      : cluster_(cluster), network_(network), options_(options) {
+    const bool infiniband = cluster.fabric && cluster.fabric->protocol == "infiniband";
+    machine_ = machine_of(cluster.gpu.architecture, options, infiniband);
+    if (options.tables && options.algorithm.empty()) tables_ = CollectiveTables::find(cluster.gpu, options.stack);
+    if (tables_) {
+      CollectiveOptions measured = options;
+      measured.nvls = true;
+      measured_machine_ = machine_of(load_gpu(tables_->gpu()).architecture, measured, infiniband);
+    }
+  }
+
+  Plan& plan(CollectiveKind kind, std::span<const int> gpus) {
+    scratch_.kind = kind;
+    scratch_.gpus.assign(gpus.begin(), gpus.end());
+    if (const auto found = plans_.find(scratch_); found != plans_.end()) return found->second;
+    Plan plan;
+    plan.group = make_group(cluster_, network_, gpus);
+    plan.candidates = candidates_of(kind, plan.group, machine_, options_.algorithm, [&](const CollectiveAlgorithm& a) {
+      return link_loads(network_, edges_of(a, kind, plan.group, machine_));
+    });
+    plan.measurable = tables_ && plan.group.domain_count() == 1 && plan.group.switched;
+    return plans_.emplace(scratch_, std::move(plan)).first->second;
+  }
+
+  CollectiveTime time(const CollectiveCall& call) {
+    CollectiveTime time;
+    if (call.gpus.size() < 2 || call.bytes <= 0) return {0, 0, "none", "", false, Coverage::inside};
+    const Plan& p = plan(call.kind, call.gpus);
+    const Candidate& best = quickest(p.candidates, call.bytes);
+    time.algorithm = best.algorithm->name();
+    time.protocol = nccl::kProtocolNames[static_cast<size_t>(best.protocol)];
+    time.seconds = best.seconds(call.bytes);
+    time.latency_s = best.latency_s;
+    time.coverage = Coverage::outside;
+    if (p.measurable) correct_by_tables(call, p, time);
+    return time;
+  }
+
+  std::vector<Flow> flows(const CollectiveCall& call, size_t most) {
+    std::vector<Flow> flows;
+    const CollectiveTime t = time(call);
+    if (t.bandwidth_s() <= 0) return flows;
+    Plan& p = plan(call.kind, call.gpus);
+    if (p.flow_limit != most) {
+      p.flow_edges.clear();
+      p.flow_limit = most;
+    }
+    const CollectiveAlgorithm* algorithm = quickest(p.candidates, call.bytes).algorithm;
+    auto& edges = p.flow_edges[algorithm];
+    if (edges.empty()) edges = representative_edges(*algorithm, call.kind, p.group, most);
+    for (const auto& edge : edges) flows.push_back({edge.source, edge.destination, edge.share * t.bandwidth_s()});
+    return flows;
+  }
+
+  const ClusterNetwork& network() const { return network_; }
+
+  std::vector<std::string> sources() const {
+    std::vector<std::string> lines{"NCCL's tuning constants (NVIDIA/nccl src/graph/tuning.cc)"};
+    if (tables_) lines.push_back(fmt::format("NCCL times measured on {}: {}", tables_->gpu(), tables_->source()));
+    return lines;
+  }
+
+ private:
+  // Edges whose share is bytes per second of the bandwidth term, so that the busiest link, alone, needs exactly that.
+  std::vector<CollectiveEdge> representative_edges(const CollectiveAlgorithm& algorithm, CollectiveKind kind,
+                                                   const CollectiveGroup& group, size_t most) const {
+    std::vector<CollectiveEdge> edges = edges_of(algorithm, kind, group, machine_);
+    merge_equal(edges);
+    if (edges.size() > most) {
+      const size_t domains = std::max<size_t>(1, most * group.domains.size() / edges.size());
+      const int last = group.domains[std::min(domains, group.domains.size()) - 1].back();
+      std::erase_if(edges, [&](const CollectiveEdge& e) { return e.source > last; });
+    }
+    const double per_byte = link_loads(network_, edges).seconds_per_byte;
+    for (auto& edge : edges) edge.share /= per_byte;
+    return edges;
+  }
+
+  // Formula for a group on the switch that the tables were measured on.
+  const Candidates& measured_formula(CollectiveKind kind, int gpus) {
+    auto& candidates = measured_formulas_[{static_cast<int>(kind), gpus}];
+    if (candidates.empty()) {
+      const CollectiveGroup group = switched_group(gpus);
+      const double port = tables_->nvlink_bytes_per_s() * cluster_.node.link_efficiency;
+      candidates = candidates_of(kind, group, measured_machine_, "", [&](const CollectiveAlgorithm& a) {
+        return LinkLoads{switch_load(gpus, port, edges_of(a, kind, group, measured_machine_)), 0};
+      });
+    }
+    return candidates;
+  }
+
+  // seconds = formula here × (measured / formula there), the ratio interpolated in the logarithm of the group's size.
+  void correct_by_tables(const CollectiveCall& call, const Plan& plan, CollectiveTime& time) {
+    const double formula_s = time.seconds;
+    const int n = plan.group.gpus;
+    if (const auto& curves = tables_->curves(call.kind); !curves.empty()) {
+      const auto log_ratio = [&](const std::pair<const int, CollectiveCurve>& c, double bytes) {
+        return std::log(c.second.seconds(bytes) / quickest(measured_formula(call.kind, c.first), bytes).seconds(bytes));
+      };
+      auto above = curves.lower_bound(n);
+      const bool beyond = above == curves.end();
+      if (beyond) above = std::prev(curves.end());
+      auto below = above->first > n && above != curves.begin() ? std::prev(above) : above;
+      const double w = below == above ? 0 : std::log(static_cast<double>(n) / below->first) /
+                                                std::log(static_cast<double>(above->first) / below->first);
+      time.seconds = formula_s * std::exp((1 - w) * log_ratio(*below, call.bytes) + w * log_ratio(*above, call.bytes));
+      const double least = std::exp((1 - w) * std::log(below->second.least_s()) + w * std::log(above->second.least_s()));
+      time.latency_s = std::min(std::max(time.latency_s < least ? time.latency_s : least, 0.0), time.seconds);
+      time.measured = true;
+      time.coverage = worse(below->second.coverage(call.bytes), above->second.coverage(call.bytes));
+      if (below->first != n) time.coverage = worse(time.coverage, beyond ? Coverage::outside : Coverage::edge);
+      if (tables_->gpu() != cluster_.gpu.name) time.coverage = Coverage::outside;
+    }
+    if (options_.eager) add_launch(call, n, time);
+  }
+
+  // The measured eager time over the GPU's time at the measured sizes, interpolated in log bytes; 1 where not measured.
+  void add_launch(const CollectiveCall& call, int n, CollectiveTime& time) {
+    const auto& curves = tables_->eager_curves(call.kind);
+    const auto curve = curves.find(n);
+    if (curve == curves.end() || tables_->gpu() != cluster_.gpu.name) return;
+    const auto ratio_at = [&](const std::pair<const double, double>& point) {
+      const auto& queued = tables_->curves(call.kind);
+      const auto same = queued.find(n);
+      const double gpu_s = same != queued.end() ? same->second.seconds(point.first)
+                                                : quickest(measured_formula(call.kind, n), point.first).seconds(point.first);
+      return std::log(point.second / gpu_s);
+    };
+    const auto& points = curve->second.points();
+    auto above = points.lower_bound(call.bytes);
+    if (above == points.end()) above = std::prev(points.end());
+    const auto below = above->first > call.bytes && above != points.begin() ? std::prev(above) : above;
+    const double w = below == above ? 0 : std::log(call.bytes / below->first) / std::log(above->first / below->first);
+    const double seconds = time.seconds * std::exp((1 - w) * ratio_at(*below) + w * ratio_at(*above));
+    time.latency_s = std::max(0.0, std::min(seconds, time.latency_s + seconds - time.seconds));
+    time.seconds = seconds;
+    time.measured = true;
+    time.coverage = curve->second.coverage(call.bytes);
+  }
+
+  const Cluster& cluster_;
+  const ClusterNetwork& network_;
+  CollectiveOptions options_;
+  CollectiveMachine machine_, measured_machine_;
+  std::optional<CollectiveTables> tables_;
+  std::unordered_map<Key, Plan, KeyHash> plans_;
+  std::map<std::pair<int, int>, Candidates> measured_formulas_;
+  Key scratch_{};
+};
+
+CollectiveModel::CollectiveModel(const Cluster& cluster, const ClusterNetwork& network, const CollectiveOptions& options)
+    : impl_(std::make_unique<Impl>(cluster, network, options)) {}
+CollectiveModel::~CollectiveModel() = default;
+
+CollectiveTime CollectiveModel::time(const CollectiveCall& call) const {
+  return impl_->time(call);
+}
+std::vector<CollectiveModel::Flow> CollectiveModel::flows(const CollectiveCall& call, size_t most) const {
+  return impl_->flows(call, most);
+}
+const ClusterNetwork& CollectiveModel::network() const {
+  return impl_->network();
+}
+std::vector<std::string> CollectiveModel::sources() const {
+  return impl_->sources();
+}
+
+}  // namespace dssim

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sim/network/collective_tables.hpp"
+
+#include <algorithm>
+#include <array>
+
+#include "kernels/cost_model.hpp"
+#include "sim/base/files.hpp"
+
+namespace dssim {
+namespace {
+
+constexpr std::array<std::string_view, 3> kGenerations{"blackwell", "hopper", "ampere"};
+
+// 0 where the profile is of this architecture, then one for each generation it is older; −1: no relation.
+int distance(const std::string& architecture, const std::string& profiled) {
+  if (architecture == profiled) return 0;
+  const auto a = std::find(kGenerations.begin(), kGenerations.end(), architecture);
+  const auto b = std::find(kGenerations.begin(), kGenerations.end(), profiled);
+  if (a == kGenerations.end() || b == kGenerations.end() || b < a) return -1;
+  return static_cast<int>(b - a);
+}
+
+std::optional<CollectiveKind> kind_of(std::string_view name) {
+  if (name == "alltoall") return CollectiveKind::all_to_all;
+  for (size_t i = 0; i < collective_names().size(); ++i)
+    if (collective_names()[i] == name) return static_cast<CollectiveKind>(i);
+  return std::nullopt;
+}
+
+}  // namespace
+
+double CollectiveCurve::least_s() const {
+  return points_.begin()->second;
+}
+
+double CollectiveCurve::seconds(double bytes) const {
+  auto above = points_.lower_bound(bytes);
+  if (above == points_.begin()) return above->second;
+  if (above == points_.end()) {
+    if (points_.size() == 1) return points_.begin()->second;
+    --above;
+  }
+  const auto [b1, t1] = *above;
+  const auto [b0, t0] = *std::prev(above);
+  return t0 + (t1 - t0) * (bytes - b0) / (b1 - b0);
+}
+
+Coverage CollectiveCurve::coverage(double bytes) const {
+  const double first = points_.begin()->first, last = points_.rbegin()->first;
+  if (bytes >= first && bytes <= last) return Coverage::inside;
+  return bytes >= first / 2 && bytes <= last * 2 ? Coverage::edge : Coverage::outside;
+}
+
+CollectiveTables::CollectiveTables(const Profile& profile, std::string gpu)
+    : gpu_(std::move(gpu)),
+      source_(profile.source()),
+      nvlink_bytes_per_s_(profile.measured_on().nvlink_bytes_per_s),
+      queued_(collective_names().size()),
+      eager_(collective_names().size()) {
+  constexpr std::string_view kEager = "_eager";
+  for (const auto& sample : profile.collectives("nccl")) {
+    std::string_view name = sample.collective;
+    const bool eager = name.ends_with(kEager);
+    if (eager) name.remove_suffix(kEager.size());
+    if (const auto kind = kind_of(name))
+      (eager ? eager_ : queued_)[static_cast<size_t>(*kind)][sample.gpus].add(sample.bytes, sample.seconds);
+  }
+}
+
+bool CollectiveTables::empty() const {
+  return std::all_of(queued_.begin(), queued_.end(), [](const ByGpus& c) { return c.empty(); });
+}
+
+std::optional<CollectiveTables> CollectiveTables::find(const Gpu& gpu, const std::string& stack) {
+  if (gpu.nvlink_bytes_per_s <= 0) return std::nullopt;
+  const auto root = data_root() / "kernels" / "profiles";
+  struct Candidate {
+    int distance;
+    bool other_stack;
+    ProfileName name;
+  };
+  std::vector<Candidate> candidates;
+  for (const auto& name : profiles()) {
+    const int apart = name.gpu == gpu.name ? 0 : distance(gpu.architecture, load_gpu(name.gpu).architecture);
+    if (apart < 0) continue;
+    // Another GPU of the same generation comes after this very GPU, before the older generation.
+    candidates.push_back({name.gpu == gpu.name ? 0 : apart + 1, name.stack != stack, name});
+  }
+  std::stable_sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) {
+    return std::pair(a.distance, a.other_stack) < std::pair(b.distance, b.other_stack);
+  });
+  for (const auto& candidate : candidates) {
+    CollectiveTables tables(Profile(root, candidate.name.gpu, candidate.name.stack), candidate.name.gpu);
+    if (!tables.empty() && tables.nvlink_bytes_per_s() > 0) return tables;
+  }
+  return std::nullopt;
+}
+
+}  // namespace dssim

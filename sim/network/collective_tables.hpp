@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// Measured NCCL times inside one NVLink domain: kernels/profiles/<gpu>/<stack>/nccl.csv.gz.
+//
+// Between two measured sizes a time is linear in bytes (a latency and a rate of its own for each stretch), beyond the
+// last it goes on at the rate of the last stretch, below the first it is constant. Rows named <collective>_eager were
+// timed with PyTorch's launch of every call; they are kept as a factor on the GPU's time.
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kernels/price.hpp"
+#include "kernels/profile.hpp"
+#include "sim/network/collective.hpp"
+
+namespace dssim {
+
+class CollectiveCurve {
+ public:
+  void add(double bytes, double seconds) { points_[bytes] = seconds; }
+  bool empty() const { return points_.empty(); }
+  double seconds(double bytes) const;
+  double least_s() const;  // the time of the smallest message
+  Coverage coverage(double bytes) const;
+  const std::map<double, double>& points() const { return points_; }
+
+ private:
+  std::map<double, double> points_;
+};
+
+class CollectiveTables {
+ public:
+  using ByGpus = std::map<int, CollectiveCurve>;
+
+  // The tables of this GPU, those of `stack` if it has any, else those of the most similar GPU that has: the same
+  // architecture, then the one before it. Nothing for a GPU without NVLink.
+  static std::optional<CollectiveTables> find(const Gpu& gpu, const std::string& stack);
+
+  explicit CollectiveTables(const Profile& profile, std::string gpu);
+
+  const ByGpus& curves(CollectiveKind kind) const { return queued_[static_cast<size_t>(kind)]; }
+  const ByGpus& eager_curves(CollectiveKind kind) const { return eager_[static_cast<size_t>(kind)]; }
+  bool empty() const;
+  const std::string& gpu() const { return gpu_; }
+  double nvlink_bytes_per_s() const { return nvlink_bytes_per_s_; }  // of the GPU they were measured on
+  const std::string& source() const { return source_; }
+
+ private:
+  std::string gpu_, source_;
+  double nvlink_bytes_per_s_ = 0;
+  std::vector<ByGpus> queued_, eager_;
+};
+
+}  // namespace dssim
