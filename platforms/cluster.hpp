@@ -28,9 +28,9 @@ struct Cluster {
   std::vector<Entry> entries;  // every catalogue entry this rests on, for reports
 
   int gpus_per_node() const { return (gpus + nodes - 1) / nodes; }  // used
-  int node_of(int gpu) const { return gpu / gpus_per_node(); }
-  int slot_of(int gpu) const { return gpu % gpus_per_node(); }  // its place in its node
-  int nics_per_node() const;                                    // 0 without a fabric
+  int node_of(int index) const { return index / gpus_per_node(); }
+  int slot_of(int index) const { return index % gpus_per_node(); }  // its place in its node
+  int nics_per_node() const;                                        // 0 without a fabric
 
   // Totals of all nodes, whole (a node is bought whole); 0 where a figure is unknown. Price: the node's own, else its
   // GPUs' price alone (then price_covers_gpus_only).

@@ -19,6 +19,10 @@
 // On a rail-optimised fabric NIC r of every node of a pod hangs on leaf r, so two GPUs on different rails meet in the
 // spine.
 
+#include <optional>
+#include <string>
+#include <vector>
+
 #include "platforms/cluster.hpp"
 #include "sim/engine/topology.hpp"
 
@@ -37,6 +41,8 @@ struct Path {
 class ClusterNetwork final : public Topology {
  public:
   explicit ClusterNetwork(const Cluster& cluster);  // copies what it needs
+  ClusterNetwork(const ClusterNetwork&) = delete;
+  ClusterNetwork& operator=(const ClusterNetwork&) = delete;
 
   EndpointId gpu(int index) const { return static_cast<EndpointId>(index); }
   EndpointId host(int node) const { return static_cast<EndpointId>(gpus_ + node); }
@@ -49,10 +55,39 @@ class ClusterNetwork final : public Topology {
   void route(EndpointId source, EndpointId destination, Route& into) const override;
 
  private:
-  int gpus_ = 0;
-  // Filled in by the implementation below.
-  struct Layout;
-  std::shared_ptr<const Layout> layout_;
+  // One kind of link: how many there are, numbered from `base`, and what each carries.
+  struct LinkGroup {
+    const char* name = "";
+    LinkId base = 0, count = 0;
+    double bytes_per_s = 0;
+    LinkId at(int index) const { return base + static_cast<LinkId>(index); }
+  };
+  struct Place {
+    int node, slot;  // slot −1: the node's host memory
+    bool is_host() const { return slot < 0; }
+  };
+
+  void lay_out();
+  void add(LinkGroup& group, const char* name, int64_t count, double bytes_per_s);
+  Place place(EndpointId endpoint) const;
+  int socket_of(int slot) const { return slot * node_.sockets / node_.gpus; }
+  int nic_of(int slot) const { return slot < 0 ? 0 : slot * nics_ / node_.gpus; }
+  int leaf_of(int node, int nic) const;
+  int pair_links(int slot_a, int slot_b) const;
+  PathKind walk(EndpointId source, EndpointId destination, Route& into) const;
+  PathKind walk_inside(Place a, Place b, Route& into) const;
+  void walk_outside(Place a, Place b, Route& into) const;
+  void to_root(Place a, std::vector<LinkId>& links) const;
+  void from_root(Place b, std::vector<LinkId>& links) const;
+
+  Gpu gpu_;
+  Node node_;
+  std::optional<Fabric> fabric_;
+  int nodes_ = 1, gpus_ = 0, per_node_ = 1, nics_ = 0, switches_ = 0;
+  LinkGroup link_up_, link_down_, pair_, pcie_up_, pcie_down_, switch_up_, switch_down_, socket_, memory_write_,
+      memory_read_, nic_up_, nic_down_, leaf_up_, leaf_down_;
+  std::vector<LinkGroup*> groups_;
+  LinkId links_ = 0;
 };
 
 }  // namespace dssim

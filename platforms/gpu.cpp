@@ -15,15 +15,23 @@ double first_of(const Gpu& gpu, std::initializer_list<Precision> choices) {
 double Gpu::matrix_flops_per_s(Precision weights) const {
   using enum Precision;
   switch (weights) {
-    case fp64: return first_of(*this, {fp64});
-    case fp32: return first_of(*this, {fp32});
-    case tf32: return first_of(*this, {tf32, fp32});
-    case bf16: return first_of(*this, {bf16, fp16, fp32});
+    case fp64:
+      return first_of(*this, {fp64});
+    case fp32:
+      return first_of(*this, {fp32});
+    case tf32:
+      return first_of(*this, {tf32, fp32});
+    case bf16:
+      return first_of(*this, {bf16, fp16, fp32});
     case fp16:
-    case int4: return first_of(*this, {fp16, bf16, fp32});
-    case fp8: return first_of(*this, {fp8, bf16, fp16, fp32});
-    case int8: return first_of(*this, {int8, bf16, fp16, fp32});
-    case fp4: return first_of(*this, {fp4, bf16, fp16, fp32});
+    case int4:
+      return first_of(*this, {fp16, bf16, fp32});
+    case fp8:
+      return first_of(*this, {fp8, bf16, fp16, fp32});
+    case int8:
+      return first_of(*this, {int8, bf16, fp16, fp32});
+    case fp4:
+      return first_of(*this, {fp4, bf16, fp16, fp32});
   }
   return 0;
 }

@@ -26,9 +26,9 @@ struct Gpu {
   double tdp_w = 0;
   double price_usd = 0;  // 0 where no price is known
 
-  // The rate a matrix product of this weight format runs at, 0 where the chip cannot run it at all. int4 weights compute in
-  // 16 bits; a chip without bf16 (T4, V100) computes bf16 in fp16; without fp8 or int8 units it dequantises and computes in
-  // 16 bits; without 16-bit units in fp32.
+  // The rate a matrix product of this weight format runs at, 0 where the chip cannot run it at all. int4 weights
+  // compute in 16 bits; a chip without bf16 (T4, V100) computes bf16 in fp16; without fp8 or int8 units it dequantises
+  // and computes in 16 bits; without 16-bit units in fp32.
   double matrix_flops_per_s(Precision weights) const;
 };
 

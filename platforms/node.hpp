@@ -25,6 +25,7 @@ std::string_view name_of(Interconnect interconnect);
 struct Node {
   std::string name, title;
   std::string gpu, cpu, nic, drive;  // catalogue names; cpu, nic and drive may be empty
+  std::string mesh;  // links of each pair of GPUs, one row of digits a GPU, parted by spaces; empty: one each
   int gpus = 1;
   Interconnect interconnect = Interconnect::none;
   double link_efficiency = 1;  // share of the NVLink or xGMI rate that one large transfer reaches

@@ -16,7 +16,9 @@ namespace {
 // Bounds of a sane shape: far beyond any published model, and small enough that no product of them overflows a double.
 constexpr Range<int64_t> kLayers{1, 10'000}, kWidth{1, 10'000'000}, kHeads{1, 100'000}, kTokens{1, 1'000'000'000};
 
-double norm_parameters(const Architecture& m) { return static_cast<double>(m.linear_bias ? 2 * m.hidden : m.hidden); }
+double norm_parameters(const Architecture& m) {
+  return static_cast<double>(m.linear_bias ? 2 * m.hidden : m.hidden);
+}
 
 double ffn_parameters(const Architecture& m) {
   const double hidden = static_cast<double>(m.hidden), ffn = static_cast<double>(m.ffn);
@@ -65,7 +67,9 @@ Precision read_precision(const Config& model, std::string_view key, Precision fa
   return static_cast<Precision>(std::find(names.begin(), names.end(), name) - names.begin());
 }
 
-std::filesystem::path models_folder() { return data_root() / "workloads/models"; }
+std::filesystem::path models_folder() {
+  return data_root() / "workloads/models";
+}
 
 }  // namespace
 
@@ -95,7 +99,9 @@ std::string architecture_problem(const Architecture& m) {
   return "";
 }
 
-std::vector<std::string> model_names() { return names_in(models_folder(), ".toml"); }
+std::vector<std::string> model_names() {
+  return names_in(models_folder(), ".toml");
+}
 
 Architecture load_model(const std::string& name) {
   const auto names = model_names();
@@ -139,8 +145,10 @@ Architecture read_model_file(const Config& file) {
 
   // A figure mistyped in the shape shows here, since the published total is written beside it.
   const double rounding = file.number("parameters_rounding", {0, 1e15}, 0);
-  if (const auto published = file.find_number("parameters", {1, 1e15}); published && std::abs(m.parameters() - *published) > rounding)
-    throw file.error("parameters", fmt::format("the file says {:.0f}, but its shape has {:.0f}", *published, m.parameters()));
+  if (const auto published = file.find_number("parameters", {1, 1e15});
+      published && std::abs(m.parameters() - *published) > rounding)
+    throw file.error("parameters",
+                     fmt::format("the file says {:.0f}, but its shape has {:.0f}", *published, m.parameters()));
   file.finish();
   return m;
 }
@@ -151,7 +159,8 @@ ModelChoice read_model(const Config& model, const std::filesystem::path& base_fo
   const auto config = model.find_text("config");
   if (name && config) throw model.error("config", "give either name or config, not both");
   if (!name && !config)
-    throw model.error("name", "is missing; name a model (dssim catalogue models) or give config = \"path/config.json\"");
+    throw model.error("name",
+                      "is missing; name a model (dssim catalogue models) or give config = \"path/config.json\"");
   if (config) {
     choice.architecture = read_huggingface_config(base_folder / *config);
   } else {
@@ -161,7 +170,8 @@ ModelChoice read_model(const Config& model, const std::filesystem::path& base_fo
     choice.architecture = load_model(*name);
   }
   choice.weights = read_precision(model, "weights", Precision::bf16);
-  const bool wide = choice.weights == Precision::fp32 || choice.weights == Precision::tf32 || choice.weights == Precision::fp64;
+  const bool wide =
+      choice.weights == Precision::fp32 || choice.weights == Precision::tf32 || choice.weights == Precision::fp64;
   choice.kv_cache = read_precision(model, "kv_cache", wide ? Precision::fp32 : Precision::bf16);
   return choice;
 }
@@ -171,15 +181,17 @@ ParallelProblem parallel_problem(const Architecture& m, int64_t tensor_parallel,
   const std::string who = m.title.empty() ? m.name : m.title;
   const auto problem = [](const char* key, std::string message) { return ParallelProblem{key, std::move(message)}; };
   const int64_t tp = tensor_parallel, pp = pipeline_parallel, ep = expert_parallel;
-  for (const auto& [key, degree] : {std::pair{"tensor_parallel", tp}, {"pipeline_parallel", pp}, {"expert_parallel", ep}})
+  for (const auto& [key, degree] :
+       {std::pair{"tensor_parallel", tp}, {"pipeline_parallel", pp}, {"expert_parallel", ep}})
     if (degree < 1) return problem(key, fmt::format("{} is not a degree; write 1 or more", degree));
   if (m.heads % tp != 0)
     return problem("tensor_parallel", fmt::format("{} does not divide the {} attention heads of {}", tp, m.heads, who));
   if (m.kv_heads % tp != 0 && tp % m.kv_heads != 0)
-    return problem("tensor_parallel", fmt::format("{} neither divides the {} KV heads of {} nor is a multiple of them", tp,
-                                                  m.kv_heads, who));
+    return problem("tensor_parallel", fmt::format("{} neither divides the {} KV heads of {} nor is a multiple of them",
+                                                  tp, m.kv_heads, who));
   if (m.ffn % tp != 0)
-    return problem("tensor_parallel", fmt::format("{} does not divide the feed-forward width {} of {}", tp, m.ffn, who));
+    return problem("tensor_parallel",
+                   fmt::format("{} does not divide the feed-forward width {} of {}", tp, m.ffn, who));
   if (m.layers % pp != 0)
     return problem("pipeline_parallel", fmt::format("{} does not divide the {} layers of {}", pp, m.layers, who));
   if (ep == 1) return {};
@@ -187,8 +199,10 @@ ParallelProblem parallel_problem(const Architecture& m, int64_t tensor_parallel,
   if (m.experts % ep != 0)
     return problem("expert_parallel", fmt::format("{} does not divide the {} experts of {}", ep, m.experts, who));
   if (tp % ep != 0)
-    return problem("expert_parallel", fmt::format("{} does not divide tensor_parallel = {}: experts are spread over the GPUs of "
-                                                  "one pipeline stage", ep, tp));
+    return problem("expert_parallel",
+                   fmt::format("{} does not divide tensor_parallel = {}: experts are spread over the GPUs of "
+                               "one pipeline stage",
+                               ep, tp));
   return {};
 }
 

@@ -17,14 +17,14 @@
 
 namespace dssim {
 
-enum class Activation { gated, plain };             // gated: SwiGLU or GeGLU, three FFN matrices; plain: GELU or ReLU, two
-enum class Positions { rotary, learned, alibi };    // learned positions are stored parameters; the others are computed
-enum class Family { decoder, encoder };             // an encoder only prefills (BERT)
+enum class Activation { gated, plain };  // gated: SwiGLU or GeGLU, three FFN matrices; plain: GELU or ReLU, two
+enum class Positions { rotary, learned, alibi };  // learned positions are stored parameters; the others are computed
+enum class Family { decoder, encoder };           // an encoder only prefills (BERT)
 
 struct Architecture {
-  std::string name;   // "llama-3-8b"
-  std::string title;  // "Llama 3 8B"
-  std::string source; // where the shape was published
+  std::string name;    // "llama-3-8b"
+  std::string title;   // "Llama 3 8B"
+  std::string source;  // where the shape was published
   Family family = Family::decoder;
   int64_t layers = 0, hidden = 0;
   int64_t heads = 0, kv_heads = 0, head_dim = 0;
@@ -41,17 +41,18 @@ struct Architecture {
   bool embedding_norm = false;   // LayerNorm right after the embedding (BERT, BLOOM)
   bool final_norm = true;        // norm before the output head; false where each layer ends in one (BERT, GLM)
   int64_t experts = 0, experts_per_token = 0;  // 0 = dense
-  int64_t token_types = 0;       // BERT's segment embeddings
-  bool pooler = false;           // BERT's pooled output layer
+  int64_t token_types = 0;                     // BERT's segment embeddings
+  bool pooler = false;                         // BERT's pooled output layer
 
   bool is_moe() const { return experts > 0; }
   bool is_encoder() const { return family == Family::encoder; }
   int64_t q_width() const { return heads * head_dim; }
   int64_t kv_width() const { return kv_heads * head_dim; }
 
-  double layer_parameters() const;   // one layer, every expert counted
-  double parameters() const;         // the whole model: layers, embeddings, output head, final norm
-  double active_parameters() const;  // those of the layers and head that one token passes through (embeddings: one row each)
+  double layer_parameters() const;  // one layer, every expert counted
+  double parameters() const;        // the whole model: layers, embeddings, output head, final norm
+  double active_parameters()
+      const;  // those of the layers and head that one token passes through (embeddings: one row each)
   double kv_values_per_token() const { return is_encoder() ? 0.0 : 2.0 * static_cast<double>(layers * kv_width()); }
 };
 
@@ -71,9 +72,10 @@ ModelChoice read_model(const Config& model, const std::filesystem::path& base_fo
 // Why the shape cannot be, as "key: what is wrong", or "" where it is sound. Both readers end with this.
 std::string architecture_problem(const Architecture& model);
 
-// A way to split a replica that the model does not allow: the key of [serving] and a sentence for it. Rules: heads, and the
-// feed-forward width, divide over tensor_parallel; KV heads divide over it or it over them (then they are replicated); layers
-// divide over pipeline_parallel; experts, and tensor_parallel, divide over expert_parallel. The vocabulary is padded instead.
+// A way to split a replica that the model does not allow: the key of [serving] and a sentence for it. Rules: heads, and
+// the feed-forward width, divide over tensor_parallel; KV heads divide over it or it over them (then they are
+// replicated); layers divide over pipeline_parallel; experts, and tensor_parallel, divide over expert_parallel. The
+// vocabulary is padded instead.
 struct ParallelProblem {
   std::string key, message;  // key empty: no problem
   explicit operator bool() const { return !key.empty(); }
@@ -81,8 +83,8 @@ struct ParallelProblem {
 ParallelProblem parallel_problem(const Architecture& model, int64_t tensor_parallel, int64_t pipeline_parallel,
                                  int64_t expert_parallel);
 
-// Rows of the embedding and of the output head that one GPU of `tensor_parallel` holds: the vocabulary padded to a multiple
-// of 64 (vLLM, VocabParallelEmbedding), then to one of the degree.
+// Rows of the embedding and of the output head that one GPU of `tensor_parallel` holds: the vocabulary padded to a
+// multiple of 64 (vLLM, VocabParallelEmbedding), then to one of the degree.
 int64_t vocabulary_per_gpu(const Architecture& model, int64_t tensor_parallel);
 
 // KV heads that one GPU of `tensor_parallel` holds; at least one, so they are replicated beyond kv_heads.

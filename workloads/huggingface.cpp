@@ -32,7 +32,8 @@ class Document {
   std::optional<int64_t> find_integer(const char* key, Range<int64_t> range) const {
     const auto found = root_.find(key);
     if (found == root_.end() || found->is_null()) return std::nullopt;
-    const bool whole = found->is_number_integer() && !(found->is_number_unsigned() && found->get<uint64_t>() > INT64_MAX);
+    const bool whole =
+        found->is_number_integer() && !(found->is_number_unsigned() && found->get<uint64_t>() > INT64_MAX);
     if (!whole) throw error(key, fmt::format("must be an integer of {} to {}", range.least, range.most));
     const auto value = found->get<int64_t>();
     if (value < range.least || value > range.most)
@@ -85,8 +86,9 @@ void read_llama_like(const Document& d, Architecture& m) {
   m.kv_heads = d.integer("num_key_value_heads", kHeads, m.heads);
   const auto head_dim = d.find_integer("head_dim", kHeads);
   if (!head_dim && m.hidden % m.heads != 0)
-    throw d.error("hidden_size", fmt::format("{} is not a multiple of num_attention_heads = {}, and head_dim is missing", m.hidden,
-                                             m.heads));
+    throw d.error(
+        "hidden_size",
+        fmt::format("{} is not a multiple of num_attention_heads = {}, and head_dim is missing", m.hidden, m.heads));
   m.head_dim = head_dim.value_or(m.hidden / m.heads);
   m.ffn = d.integer("intermediate_size", kWidth);
   m.vocabulary = d.integer("vocab_size", kTokens);
@@ -199,10 +201,11 @@ struct Reader {
   const char* model_type;
   void (*read)(const Document&, Architecture&);
 };
-constexpr Reader kReaders[] = {{"llama", read_llama_like}, {"mistral", read_llama_like}, {"qwen2", read_qwen2},
-                               {"qwen3", read_qwen3},      {"mixtral", read_mixtral},    {"qwen3_moe", read_qwen3_moe},
-                               {"gpt2", read_gpt2},        {"opt", read_opt},            {"bloom", read_bloom},
-                               {"bert", read_bert}};
+constexpr Reader kReaders[] = {{"llama", read_llama_like}, {"mistral", read_llama_like},
+                               {"qwen2", read_qwen2},      {"qwen3", read_qwen3},
+                               {"mixtral", read_mixtral},  {"qwen3_moe", read_qwen3_moe},
+                               {"gpt2", read_gpt2},        {"opt", read_opt},
+                               {"bloom", read_bloom},      {"bert", read_bert}};
 
 }  // namespace
 
@@ -216,7 +219,8 @@ Architecture parse_huggingface_config(std::string_view json, const std::string& 
     Architecture model;
     // Hugging Face keeps one folder a model, so the folder names it where the file is called config.json.
     const std::filesystem::path path(name);
-    model.name = path.stem() == "config" && path.has_parent_path() ? path.parent_path().filename().string() : path.stem().string();
+    model.name = path.stem() == "config" && path.has_parent_path() ? path.parent_path().filename().string()
+                                                                   : path.stem().string();
     model.title = model.name;
     model.source = name;
     reader.read(document, model);

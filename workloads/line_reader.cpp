@@ -19,11 +19,14 @@ LineReader::LineReader(const std::filesystem::path& path) : name_(path.string())
   if (!std::filesystem::exists(path, code)) throw bad_input(fmt::format("{}: no such file", name_));
   if (std::filesystem::is_directory(path, code)) throw bad_input(fmt::format("{}: is a folder, not a file", name_));
   file_ = gzopen(path.c_str(), "rb");  // reads a file that is not compressed as it is
-  if (file_ == nullptr) throw bad_input(fmt::format("{}: cannot be opened for reading: {}", name_, std::strerror(errno)));
+  if (file_ == nullptr)
+    throw bad_input(fmt::format("{}: cannot be opened for reading: {}", name_, std::strerror(errno)));
   gzbuffer(file_, kChunkBytes);
 }
 
-LineReader::~LineReader() { gzclose(file_); }
+LineReader::~LineReader() {
+  gzclose(file_);
+}
 
 bool LineReader::fill() {
   if (at_end_) return false;

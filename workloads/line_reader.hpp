@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// Lines of a text file, plain or .gz, read as they are asked for: the first rows of a long trace cost no more than themselves.
-// Errors: bad_input where the file is missing, damaged or cut off, or a line is longer than 64 MiB.
+// Lines of a text file, plain or .gz, read as they are asked for: the first rows of a long trace cost no more than
+// themselves. Errors: bad_input where the file is missing, damaged or cut off, or a line is longer than 64 MiB.
 
 #include <filesystem>
 #include <string>

@@ -16,14 +16,18 @@ struct Stage {
   bool first, last;
 };
 
-double as_double(int64_t value) { return static_cast<double>(value); }
+double as_double(int64_t value) {
+  return static_cast<double>(value);
+}
 
 // Activations, embeddings, norms and biases stay in 16 bits when the linear layers are quantised (AWQ, GPTQ and FP8
 // checkpoints do so); only a model served in 32 or 64 bits is wide throughout.
-double unquantised_bytes(Precision weights) { return std::max(2.0, bytes_of(weights)); }
+double unquantised_bytes(Precision weights) {
+  return std::max(2.0, bytes_of(weights));
+}
 
-// Bytes of one linear weight, its group's scale included: int4 in groups of 128 with a 16-bit scale and a 4-bit zero point
-// (AWQ, GPTQ); fp4 in groups of 16 with an 8-bit scale (NVFP4).
+// Bytes of one linear weight, its group's scale included: int4 in groups of 128 with a 16-bit scale and a 4-bit zero
+// point (AWQ, GPTQ); fp4 in groups of 16 with an 8-bit scale (NVFP4).
 double linear_weight_bytes(Precision weights) {
   if (weights == Precision::int4) return 0.5 + 2.0 / 128 + 0.5 / 128;
   if (weights == Precision::fp4) return 0.5 + 1.0 / 16;
@@ -40,10 +44,13 @@ double linear_bytes(double inputs, double outputs, double degree, Precision weig
   return (inputs * outputs * linear_weight_bytes(weights) + outputs * channel_scale_bytes(weights)) / degree;
 }
 
-double norm_values(const Architecture& m) { return as_double(m.linear_bias ? 2 * m.hidden : m.hidden); }
+double norm_values(const Architecture& m) {
+  return as_double(m.linear_bias ? 2 * m.hidden : m.hidden);
+}
 
-// One layer on one GPU. Experts are either cut like any matrix (tensor parallel) or spread whole over expert_parallel GPUs
-// with each cut over the rest; the bytes are the same. Norms, the router and the biases of row-cut matrices are replicated.
+// One layer on one GPU. Experts are either cut like any matrix (tensor parallel) or spread whole over expert_parallel
+// GPUs with each cut over the rest; the bytes are the same. Norms, the router and the biases of row-cut matrices are
+// replicated.
 double layer_bytes(const Architecture& m, const Deployment& d) {
   const double tp = as_double(d.tensor_parallel), hidden = as_double(m.hidden), q = as_double(m.q_width());
   const double kv = as_double(kv_heads_per_gpu(m, d.tensor_parallel) * m.head_dim);  // of this GPU: may be replicated
@@ -61,8 +68,8 @@ double layer_bytes(const Architecture& m, const Deployment& d) {
   return linear + values * unquantised_bytes(d.weights);
 }
 
-// The rotary table of sines and cosines is stored for every position (vLLM keeps one, in the model's 16-bit type): with it
-// Llama-3.1-8B weighs 14.989 GiB, as vLLM logs it.
+// The rotary table of sines and cosines is stored for every position (vLLM keeps one, in the model's 16-bit type): with
+// it Llama-3.1-8B weighs 14.989 GiB, as vLLM logs it.
 double stage_weight_bytes(const Architecture& m, const Deployment& d, Stage stage) {
   const double hidden = as_double(m.hidden);
   const double vocabulary = as_double(vocabulary_per_gpu(m, d.tensor_parallel)) * hidden;
@@ -83,10 +90,10 @@ double stage_weight_bytes(const Architecture& m, const Deployment& d, Stage stag
 }
 
 // Forward pass over max_batched_tokens T. At its widest point, the feed-forward, each token holds the up (and gate)
-// projection, its activated product, and three vectors of the hidden width (residual, normed input, output); in the attention
-// q, k, v, its result and the same three. A fused MoE holds these for each of the token's experts, and their outputs.
-// Measured: vLLM 0.6.4 on Llama-3.1-8B peaked at 17.06 GiB with T = 20,000 and 17.98 GiB with T = 29,000 (vllm issue 10517),
-// 109.8 kB a token; this formula gives 110.6 kB.
+// projection, its activated product, and three vectors of the hidden width (residual, normed input, output); in the
+// attention q, k, v, its result and the same three. A fused MoE holds these for each of the token's experts, and their
+// outputs. Measured: vLLM 0.6.4 on Llama-3.1-8B peaked at 17.06 GiB with T = 20,000 and 17.98 GiB with T = 29,000 (vllm
+// issue 10517), 109.8 kB a token; this formula gives 110.6 kB.
 double forward_bytes(const Architecture& m, const Deployment& d) {
   const double tp = as_double(d.tensor_parallel), hidden = as_double(m.hidden), ffn = as_double(m.ffn) / tp;
   const double projected = (m.activation == Activation::gated ? 2 : 1) * ffn;
@@ -94,13 +101,14 @@ double forward_bytes(const Architecture& m, const Deployment& d) {
   const double feed_forward = copies * (m.is_moe() ? std::max(projected, hidden) + ffn : projected + ffn);
   const double q = as_double(m.q_width()) / tp, kv = as_double(kv_heads_per_gpu(m, d.tensor_parallel) * m.head_dim);
   const double attention = 2 * q + 2 * kv;
-  return as_double(d.max_batched_tokens) * (std::max(feed_forward, attention) + 3 * hidden) * unquantised_bytes(d.weights);
+  return as_double(d.max_batched_tokens) * (std::max(feed_forward, attention) + 3 * hidden) *
+         unquantised_bytes(d.weights);
 }
 
 // Sampling max_sequences rows of the whole vocabulary (every GPU of the last stage gathers them): fp32 logits, and the sort
 // for top-k and top-p with its 64-bit indices and scratch, 9.8 times the fp32 logits in all; the pass's output still held.
-// Measured: vLLM 0.6.4 on Llama-3-8B, H100, 256 sequences, T = 8192: peak 1.26 GiB at TP 1 and at TP 2 (vllm pull 10511), less
-// 64 MiB of output, over 131 MB of logits.
+// Measured: vLLM 0.6.4 on Llama-3-8B, H100, 256 sequences, T = 8192: peak 1.26 GiB at TP 1 and at TP 2 (vllm pull 10511),
+// which is 9.8 once the 64 MiB of output are taken off. The same operations in PyTorch 2.11 on an H100 peak at 9.96.
 constexpr double kSamplerCopies = 9.8;
 
 double sampler_bytes(const Architecture& m, const Deployment& d) {
@@ -122,11 +130,15 @@ Stage fullest_stage(const Architecture& m, const Deployment& d) {
   return bytes(first) > bytes(last) ? first : last;
 }
 
-int64_t blocks_for(int64_t tokens, int64_t block_tokens) { return (tokens + block_tokens - 1) / block_tokens; }
+int64_t blocks_for(int64_t tokens, int64_t block_tokens) {
+  return (tokens + block_tokens - 1) / block_tokens;
+}
 
 }  // namespace
 
-double weight_bytes_per_gpu(const Architecture& m, const Deployment& d) { return stage_weight_bytes(m, d, fullest_stage(m, d)); }
+double weight_bytes_per_gpu(const Architecture& m, const Deployment& d) {
+  return stage_weight_bytes(m, d, fullest_stage(m, d));
+}
 
 double activation_bytes_per_gpu(const Architecture& m, const Deployment& d) {
   return stage_activation_bytes(m, d, fullest_stage(m, d));
@@ -146,8 +158,10 @@ MemoryPlan plan_memory(const Architecture& m, const Deployment& d, double gpu_by
   plan.context_bytes = stack.context_bytes;
   plan.graphs_bytes = stack.graphs_bytes;
   plan.communication_bytes = d.gpus() > 1 ? stack.communication_bytes : 0;
-  // vLLM's budget covers what it allocates itself; the context and the graphs come on top, in what the fraction leaves free.
-  plan.budget_bytes = std::max(0.0, std::min(gpu_bytes * d.gpu_memory_fraction, gpu_bytes - plan.context_bytes - plan.graphs_bytes));
+  // vLLM's budget covers what it allocates itself; the context and the graphs come on top, in what the fraction leaves
+  // free.
+  plan.budget_bytes =
+      std::max(0.0, std::min(gpu_bytes * d.gpu_memory_fraction, gpu_bytes - plan.context_bytes - plan.graphs_bytes));
   plan.kv_bytes_per_token = kv_bytes_per_token(m, d);
 
   const double block_bytes = plan.kv_bytes_per_token * as_double(d.kv_block_tokens);
@@ -160,10 +174,12 @@ MemoryPlan plan_memory(const Architecture& m, const Deployment& d, double gpu_by
     plan.kv_given = true;
     plan.kv_blocks = *d.kv_tokens / d.kv_block_tokens;
     const int64_t needed = blocks_for(std::max<int64_t>(1, d.context_tokens), d.kv_block_tokens);
-    plan.shortfall_bytes = std::max({0.0, plan.weights_bytes - gpu_bytes, as_double(needed - plan.kv_blocks) * block_bytes});
+    plan.shortfall_bytes =
+        std::max({0.0, plan.weights_bytes - gpu_bytes, as_double(needed - plan.kv_blocks) * block_bytes});
   } else {
     plan.kv_blocks = room > 0 ? static_cast<int64_t>(std::min(room / block_bytes, 1e15)) : 0;
-    const double needed = as_double(blocks_for(std::max<int64_t>(1, d.context_tokens), d.kv_block_tokens)) * block_bytes;
+    const double needed =
+        as_double(blocks_for(std::max<int64_t>(1, d.context_tokens), d.kv_block_tokens)) * block_bytes;
     plan.shortfall_bytes = std::max(0.0, needed - room);
   }
   plan.fits = plan.shortfall_bytes == 0;
@@ -236,7 +252,8 @@ void smaller_steps(const Search& search, const Deployment& d, std::vector<std::s
 }
 
 // The fewest GPUs that do: tensor parallelism in equal parts of a node, then pipeline stages over it.
-void more_gpus(const Search& search, const Deployment& d, const RemedyOptions& options, std::vector<std::string>& lines) {
+void more_gpus(const Search& search, const Deployment& d, const RemedyOptions& options,
+               std::vector<std::string>& lines) {
   // Degrees beyond this are no remedy that anybody would buy, and the search stays instant.
   constexpr int64_t kMostGpus = 4096;
   std::optional<Deployment> best;
@@ -259,7 +276,8 @@ void more_gpus(const Search& search, const Deployment& d, const RemedyOptions& o
   lines.push_back(line);
 }
 
-void other_gpus(const Search& search, const Deployment& d, const RemedyOptions& options, std::vector<std::string>& lines) {
+void other_gpus(const Search& search, const Deployment& d, const RemedyOptions& options,
+                std::vector<std::string>& lines) {
   std::vector<GpuOption> candidates = options.catalogue;
   std::erase_if(candidates, [&](const GpuOption& gpu) {
     return gpu.name == options.gpu || gpu.memory_bytes <= search.gpu_bytes || !search.fits_in(d, gpu.memory_bytes);

@@ -5,7 +5,8 @@
 //
 //   budget = gpu memory × gpu_memory_fraction
 //   KV     = budget − weights − activations − context − communication        (what vLLM's profile run leaves)
-//   fits   ⇔ KV holds `context_tokens`, and budget + CUDA graphs ≤ gpu memory where graphs are captured outside the budget
+//   fits   ⇔ KV holds `context_tokens`, and budget + CUDA graphs ≤ gpu memory where graphs are captured outside the
+//   budget
 //
 // The formula of each term stands at its function in memory_plan.cpp, with its source; docs/memory.md lists them.
 // Units: bytes. No errors are thrown here: degrees are checked by parallel_problem() first.
@@ -57,7 +58,8 @@ struct MemoryPlan {
   double reserved_bytes() const { return context_bytes + graphs_bytes + communication_bytes; }
 };
 
-MemoryPlan plan_memory(const Architecture& model, const Deployment& deployment, double gpu_bytes, const StackMemory& stack);
+MemoryPlan plan_memory(const Architecture& model, const Deployment& deployment, double gpu_bytes,
+                       const StackMemory& stack);
 
 // Bytes of weights on the fullest GPU.
 double weight_bytes_per_gpu(const Architecture& model, const Deployment& deployment);
@@ -75,10 +77,10 @@ struct GpuOption {
   double memory_bytes = 0;
 };
 struct RemedyOptions {
-  std::string gpu;                    // the GPU planned on
-  int64_t gpus_per_node = 1;          // tensor parallelism stays within a node
-  int64_t gpus = 1;                   // of the whole cluster
-  std::vector<GpuOption> catalogue;   // other GPUs, in any order
+  std::string gpu;                   // the GPU planned on
+  int64_t gpus_per_node = 1;         // tensor parallelism stays within a node
+  int64_t gpus = 1;                  // of the whole cluster
+  std::vector<GpuOption> catalogue;  // other GPUs, in any order
 };
 std::vector<std::string> memory_remedies(const Architecture& model, const Deployment& deployment, double gpu_bytes,
                                          const StackMemory& stack, const RemedyOptions& options);

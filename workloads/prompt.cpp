@@ -62,7 +62,7 @@ void append_block_hashes(const Request& request, int64_t block_tokens, std::vect
   const uint64_t prefix = mix(prompt.prefix_id ^ kPrefixSalt), rest = mix(prompt.rest_id ^ kRestSalt);
   uint64_t chain = 0;
   for (int64_t end = block_tokens; end <= request.input_tokens; end += block_tokens) {
-    const bool in_prefix = end - block_tokens < prompt.prefix_tokens, in_rest = end > prompt.prefix_tokens;
+    const bool in_prefix = end - block_tokens<prompt.prefix_tokens, in_rest = end> prompt.prefix_tokens;
     if (in_prefix) chain = mix(chain ^ prefix);
     if (in_rest) chain = mix(chain ^ rest);
     hashes.push_back(chain);
@@ -96,7 +96,8 @@ Prompts::Prompts(const Config& workload, bool lengths_known, uint64_t seed, std:
   const auto distinct = prompt.find_integer("distinct", {1, 10'000'000});
   const auto fixed = input ? input->constant() : std::nullopt;
   if (fixed && shared_prefix_ > *fixed)
-    throw prompt.error("shared_prefix", fmt::format("{} is longer than the prompt's {} tokens", shared_prefix_, *fixed));
+    throw prompt.error("shared_prefix",
+                       fmt::format("{} is longer than the prompt's {} tokens", shared_prefix_, *fixed));
   if (prefixes && shared_prefix_ == 0) throw prompt.error("prefixes", "needs shared_prefix, the length of each");
   if (distinct && !input) throw prompt.error("distinct", "needs tokens, since a trace's prompts differ in length");
   if (distinct && prefixes && *distinct < *prefixes)
@@ -111,16 +112,25 @@ void Prompts::complete(Request& request) {
     const uint64_t index = request.id % distinct_;
     if (index == lengths_of_distinct_.size()) {
       lengths_.draw(request.input_tokens, request.output_tokens);
-      lengths_of_distinct_.push_back({static_cast<int32_t>(request.input_tokens), static_cast<int32_t>(request.output_tokens)});
+      lengths_of_distinct_.push_back(
+          {static_cast<int32_t>(request.input_tokens), static_cast<int32_t>(request.output_tokens)});
     }
     request.input_tokens = lengths_of_distinct_[index].input;
     request.output_tokens = lengths_of_distinct_[index].output;
-    request.prompt = {.prefix_id = index % prefixes_, .prefix_tokens = shared_prefix_, .rest_id = index, .trace_blocks = {}, .trace_block_tokens = 0};
+    request.prompt = {.prefix_id = index % prefixes_,
+                      .prefix_tokens = shared_prefix_,
+                      .rest_id = index,
+                      .trace_blocks = {},
+                      .trace_block_tokens = 0};
   } else {
     lengths_.draw(request.input_tokens, request.output_tokens);
     if (own_identity_ || request.prompt.trace_block_tokens == 0) {
       const uint64_t prefix = prefixes_ > 1 ? prefix_random_.below(prefixes_) : 0;
-      request.prompt = {.prefix_id = prefix, .prefix_tokens = shared_prefix_, .rest_id = request.id, .trace_blocks = {}, .trace_block_tokens = 0};
+      request.prompt = {.prefix_id = prefix,
+                        .prefix_tokens = shared_prefix_,
+                        .rest_id = request.id,
+                        .trace_blocks = {},
+                        .trace_block_tokens = 0};
     }
   }
   request.prompt.prefix_tokens = std::min(request.prompt.prefix_tokens, request.input_tokens);

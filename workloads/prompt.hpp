@@ -3,8 +3,9 @@
 
 // Which text a prompt is, without the text: what a prefix cache needs to know.
 //
-//   prompt = { shared_prefix = 100, prefixes = 9 }                  each request starts with one of nine texts, drawn at random
-//   prompt = { …, distinct = 45 }                                   45 different prompts in turn; prompt i has prefix i mod 9,
+//   prompt = { shared_prefix = 100, prefixes = 9 }                  each request starts with one of nine texts, drawn
+//   at random prompt = { …, distinct = 45 }                                   45 different prompts in turn; prompt i
+//   has prefix i mod 9,
 //                                                                   and the same lengths every time
 // Otherwise every prompt is unlike any other, or, in a trace with hash_ids, what those ids say.
 
@@ -18,8 +19,8 @@
 
 namespace dssim {
 
-// `prefix_tokens` of a shared prefix, then a rest; prompts that agree in both ids are the same text. A trace that knows its
-// blocks names them instead.
+// `prefix_tokens` of a shared prefix, then a rest; prompts that agree in both ids are the same text. A trace that knows
+// its blocks names them instead.
 struct PromptRef {
   uint64_t prefix_id = 0;
   int64_t prefix_tokens = 0;
@@ -35,8 +36,8 @@ struct Request {
   PromptRef prompt;
 };
 
-// Hash of every full block of `block_tokens` of the prompt, appended: equal hashes mean the same tokens at the same place with
-// the same tokens before them, which is what a prefix cache asks. Allocates nothing but the vector's growth.
+// Hash of every full block of `block_tokens` of the prompt, appended: equal hashes mean the same tokens at the same
+// place with the same tokens before them, which is what a prefix cache asks. Allocates nothing but the vector's growth.
 void append_block_hashes(const Request& request, int64_t block_tokens, std::vector<uint64_t>& hashes);
 
 // Gives each request its lengths and the identity of its prompt.

@@ -23,12 +23,15 @@ struct Limits {
   std::optional<uint64_t> known_requests() const {
     return requests == std::numeric_limits<uint64_t>::max() ? std::nullopt : std::optional(requests);
   }
-  std::optional<double> known_duration_s() const { return std::isinf(duration_s) ? std::nullopt : std::optional(duration_s); }
+  std::optional<double> known_duration_s() const {
+    return std::isinf(duration_s) ? std::nullopt : std::optional(duration_s);
+  }
 };
 
 Limits read_limits(const Config& workload, bool required) {
   Limits limits;
-  if (const auto requests = workload.find_integer("requests", {1, 1'000'000'000'000})) limits.requests = static_cast<uint64_t>(*requests);
+  if (const auto requests = workload.find_integer("requests", {1, 1'000'000'000'000}))
+    limits.requests = static_cast<uint64_t>(*requests);
   if (const auto duration = workload.find_quantity("duration", Dimension::time)) {
     if (*duration <= 0) throw workload.error("duration", "must be longer than nothing");
     limits.duration_s = *duration;
@@ -100,7 +103,8 @@ class TraceArrivals : public Arrivals {
   bool next(Request& request) override {
     const double previous_s = row_.arrival_s;
     if (!reader_->next(row_)) return false;
-    if (row_.arrival_s < previous_s) throw bad_input(fmt::format("{}: arrives before the row above it; sort the trace", reader_->where()));
+    if (row_.arrival_s < previous_s)
+      throw bad_input(fmt::format("{}: arrives before the row above it; sort the trace", reader_->where()));
     take_row(row_, scale_, request);
     return true;
   }
@@ -158,7 +162,10 @@ class OpenStream : public RequestStream {
 class ClosedLoop : public RequestStream {
  public:
   ClosedLoop(int64_t users, double think_time_s, Prompts prompts, Limits limits)
-      : think_time_s_(think_time_s), prompts_(std::move(prompts)), limits_(limits), ready_s_(static_cast<size_t>(users), 0.0) {}
+      : think_time_s_(think_time_s),
+        prompts_(std::move(prompts)),
+        limits_(limits),
+        ready_s_(static_cast<size_t>(users), 0.0) {}
 
   bool next(Request& request) override {
     if (ready_s_.empty() || issued_ == limits_.requests) return false;
@@ -187,8 +194,9 @@ class ClosedLoop : public RequestStream {
   uint64_t issued_ = 0, under_way_ = 0;
 };
 
-std::unique_ptr<RequestStream> open_stream(const Config& workload, std::unique_ptr<Arrivals> arrivals, bool lengths_known,
-                                           Limits limits, uint64_t seed, const std::filesystem::path& base_folder) {
+std::unique_ptr<RequestStream> open_stream(const Config& workload, std::unique_ptr<Arrivals> arrivals,
+                                           bool lengths_known, Limits limits, uint64_t seed,
+                                           const std::filesystem::path& base_folder) {
   return std::make_unique<OpenStream>(std::move(arrivals), Prompts(workload, lengths_known, seed, base_folder), limits);
 }
 
@@ -201,10 +209,12 @@ Limits trace_limits(const Config& workload, uint64_t count) {
   return limits;
 }
 
-std::unique_ptr<RequestStream> make_trace(const Config& workload, uint64_t seed, const std::filesystem::path& base_folder) {
+std::unique_ptr<RequestStream> make_trace(const Config& workload, uint64_t seed,
+                                          const std::filesystem::path& base_folder) {
   const std::string name = workload.text("trace");
   const auto names = trace_names();
-  if (std::find(names.begin(), names.end(), name) == names.end()) throw workload.error("trace", unknown_name("trace", name, names));
+  if (std::find(names.begin(), names.end(), name) == names.end())
+    throw workload.error("trace", unknown_name("trace", name, names));
   const TraceInfo info = load_trace_info(name);
   const auto rate = find_rate(workload);
   const double scale = rate ? info.mean_rate_per_s() / *rate : 1.0;
@@ -212,10 +222,12 @@ std::unique_ptr<RequestStream> make_trace(const Config& workload, uint64_t seed,
   return open_stream(workload, std::move(arrivals), true, trace_limits(workload, info.requests), seed, base_folder);
 }
 
-std::unique_ptr<RequestStream> make_csv(const Config& workload, uint64_t seed, const std::filesystem::path& base_folder) {
+std::unique_ptr<RequestStream> make_csv(const Config& workload, uint64_t seed,
+                                        const std::filesystem::path& base_folder) {
   const std::filesystem::path path = base_folder / workload.text("file");
   std::error_code code;
-  if (!std::filesystem::exists(path, code)) throw workload.error("file", fmt::format("{}: no such file", path.string()));
+  if (!std::filesystem::exists(path, code))
+    throw workload.error("file", fmt::format("{}: no such file", path.string()));
   LoadedTrace trace = load_trace(path);
   const uint64_t count = trace.rows.size();
   double scale = 1;
@@ -228,34 +240,39 @@ std::unique_ptr<RequestStream> make_csv(const Config& workload, uint64_t seed, c
   return open_stream(workload, std::move(arrivals), true, trace_limits(workload, count), seed, base_folder);
 }
 
-std::unique_ptr<RequestStream> make_constant(const Config& workload, uint64_t seed, const std::filesystem::path& base_folder) {
+std::unique_ptr<RequestStream> make_constant(const Config& workload, uint64_t seed,
+                                             const std::filesystem::path& base_folder) {
   auto arrivals = std::make_unique<ConstantArrivals>(read_rate(workload));
   return open_stream(workload, std::move(arrivals), false, read_limits(workload, true), seed, base_folder);
 }
 
-std::unique_ptr<RequestStream> make_poisson(const Config& workload, uint64_t seed, const std::filesystem::path& base_folder) {
+std::unique_ptr<RequestStream> make_poisson(const Config& workload, uint64_t seed,
+                                            const std::filesystem::path& base_folder) {
   auto arrivals = std::make_unique<GammaArrivals>(read_rate(workload), 1, seed);
   return open_stream(workload, std::move(arrivals), false, read_limits(workload, true), seed, base_folder);
 }
 
-std::unique_ptr<RequestStream> make_gamma(const Config& workload, uint64_t seed, const std::filesystem::path& base_folder) {
+std::unique_ptr<RequestStream> make_gamma(const Config& workload, uint64_t seed,
+                                          const std::filesystem::path& base_folder) {
   const double burstiness = workload.number("burstiness", {1e-3, 1e6});
   auto arrivals = std::make_unique<GammaArrivals>(read_rate(workload), burstiness, seed);
   return open_stream(workload, std::move(arrivals), false, read_limits(workload, true), seed, base_folder);
 }
 
-std::unique_ptr<RequestStream> make_closed_loop(const Config& workload, uint64_t seed, const std::filesystem::path& base_folder) {
+std::unique_ptr<RequestStream> make_closed_loop(const Config& workload, uint64_t seed,
+                                                const std::filesystem::path& base_folder) {
   const int64_t users = workload.integer("users", {1, 10'000'000});
   const double think_time_s = workload.quantity("think_time", Dimension::time, 0);
-  return std::make_unique<ClosedLoop>(users, think_time_s, Prompts(workload, false, seed, base_folder), read_limits(workload, true));
+  return std::make_unique<ClosedLoop>(users, think_time_s, Prompts(workload, false, seed, base_folder),
+                                      read_limits(workload, true));
 }
 
 struct Kind {
   const char* name;
   std::unique_ptr<RequestStream> (*make)(const Config&, uint64_t, const std::filesystem::path&);
 };
-constexpr Kind kKinds[] = {{"trace", make_trace},       {"csv", make_csv},     {"poisson", make_poisson},
-                           {"gamma", make_gamma},       {"constant", make_constant}, {"closed-loop", make_closed_loop}};
+constexpr Kind kKinds[] = {{"trace", make_trace}, {"csv", make_csv},           {"poisson", make_poisson},
+                           {"gamma", make_gamma}, {"constant", make_constant}, {"closed-loop", make_closed_loop}};
 
 }  // namespace
 

@@ -2,17 +2,17 @@
 #pragma once
 
 // Requests as they arrive: traces, CSV files, Poisson, gamma, constant and closed-loop arrivals, with token lengths
-// (token_lengths.hpp) and the identity of each prompt (prompt.hpp). Streams hand out one request at a time in arrival order
-// and keep no record of those handed out.
+// (token_lengths.hpp) and the identity of each prompt (prompt.hpp). Streams hand out one request at a time in arrival
+// order and keep no record of those handed out.
 //
 //   auto stream = make_request_stream(scenario.table("workload"), seed, scenario_folder);
 //   Request r;
 //   while (stream->next(r)) ...                      // open kinds: false is the end
 //
-// A closed loop's next request depends on answers: call completed() for every request that ends, however it ends (answered,
-// rejected, timed out); where next() says false and exhausted() is false, ask again after the next completed().
-// Randomness comes from named substreams of the seed ("arrivals", "input lengths", "output lengths", "lengths", "prefixes"),
-// so that a change of one never shifts another. Times in seconds from the start of the run.
+// A closed loop's next request depends on answers: call completed() for every request that ends, however it ends
+// (answered, rejected, timed out); where next() says false and exhausted() is false, ask again after the next
+// completed(). Randomness comes from named substreams of the seed ("arrivals", "input lengths", "output lengths",
+// "lengths", "prefixes"), so that a change of one never shifts another. Times in seconds from the start of the run.
 
 #include <cstdint>
 #include <filesystem>
@@ -39,7 +39,8 @@ class RequestStream {
   virtual std::optional<double> expected_duration_s() const { return std::nullopt; }
 };
 
-// The scenario's [workload] table (docs/workloads.md lists its keys). `base_folder` is where relative `file` paths start.
+// The scenario's [workload] table (docs/workloads.md lists its keys). `base_folder` is where relative `file` paths
+// start.
 std::unique_ptr<RequestStream> make_request_stream(const Config& workload, uint64_t seed,
                                                    const std::filesystem::path& base_folder);
 

@@ -14,7 +14,8 @@ namespace {
 constexpr int64_t kMostTokens = 100'000'000;
 
 // A name of the catalogue, or a path from the scenario's folder.
-std::filesystem::path resolve_trace(const Config& table, const std::string& name, const std::filesystem::path& base_folder) {
+std::filesystem::path resolve_trace(const Config& table, const std::string& name,
+                                    const std::filesystem::path& base_folder) {
   const auto names = trace_names();
   if (std::find(names.begin(), names.end(), name) != names.end()) return load_trace_info(name).file;
   const std::filesystem::path path = base_folder / name;
@@ -28,7 +29,9 @@ std::filesystem::path resolve_trace(const Config& table, const std::string& name
 TokenDistribution::TokenDistribution(const Config& table, const std::filesystem::path& base_folder) {
   if (table.kind("tokens") != Config::Kind::table) {
     if (table.kind("tokens") != Config::Kind::integer && table.kind("tokens") != Config::Kind::absent)
-      throw table.error("tokens", "must be a whole number, { lognormal = { median, sigma, max } } or { empirical = \"trace or file\" }");
+      throw table.error(
+          "tokens",
+          "must be a whole number, { lognormal = { median, sigma, max } } or { empirical = \"trace or file\" }");
     tokens_ = table.integer("tokens", {1, kMostTokens});
     return;
   }
@@ -36,13 +39,15 @@ TokenDistribution::TokenDistribution(const Config& table, const std::filesystem:
   const auto lognormal = tokens.find_table("lognormal");
   const auto empirical = tokens.find_text("empirical");
   if (lognormal.has_value() == empirical.has_value())
-    throw table.error("tokens", "must be either { lognormal = { median, sigma, max } } or { empirical = \"trace or file\" }");
+    throw table.error("tokens",
+                      "must be either { lognormal = { median, sigma, max } } or { empirical = \"trace or file\" }");
   if (lognormal) {
     kind_ = Kind::lognormal;
     median_ = lognormal->number("median", {1, static_cast<double>(kMostTokens)});
     sigma_ = lognormal->number("sigma", {0, 10});
     tokens_ = lognormal->integer("max", {1, kMostTokens});
-    if (median_ > static_cast<double>(tokens_)) throw lognormal->error("median", fmt::format("{} is above max = {}", median_, tokens_));
+    if (median_ > static_cast<double>(tokens_))
+      throw lognormal->error("median", fmt::format("{} is above max = {}", median_, tokens_));
     return;
   }
   kind_ = Kind::empirical;
@@ -50,7 +55,8 @@ TokenDistribution::TokenDistribution(const Config& table, const std::filesystem:
   file_ = path.string();
   const auto reader = open_trace(path);
   TraceRow row;
-  while (reader->next(row)) rows_.push_back({static_cast<int32_t>(row.input_tokens), static_cast<int32_t>(row.output_tokens)});
+  while (reader->next(row))
+    rows_.push_back({static_cast<int32_t>(row.input_tokens), static_cast<int32_t>(row.output_tokens)});
   if (rows_.empty()) throw tokens.error("empirical", fmt::format("{} has no requests", file_));
 }
 
@@ -61,17 +67,20 @@ std::optional<int64_t> TokenDistribution::constant() const {
 
 int64_t TokenDistribution::draw(RandomStream& random, int32_t TokenPair::*side) const {
   switch (kind_) {
-    case Kind::constant: return tokens_;
+    case Kind::constant:
+      return tokens_;
     case Kind::lognormal: {
       const double longest = static_cast<double>(tokens_);
       return static_cast<int64_t>(std::clamp(std::round(random.lognormal(median_, sigma_)), 1.0, longest));
     }
-    case Kind::empirical: return rows_[random.below(rows_.size())].*side;
+    case Kind::empirical:
+      return rows_[random.below(rows_.size())].*side;
   }
   return tokens_;
 }
 
-TokenLengths::TokenLengths(std::optional<TokenDistribution> input, std::optional<TokenDistribution> output, uint64_t seed)
+TokenLengths::TokenLengths(std::optional<TokenDistribution> input, std::optional<TokenDistribution> output,
+                           uint64_t seed)
     : input_(std::move(input)),
       output_(std::move(output)),
       paired_(input_ && output_ && !input_->file().empty() && input_->file() == output_->file()),

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// How many tokens a prompt or an answer has: a number, a lognormal distribution, or lengths drawn from a recorded trace.
+// How many tokens a prompt or an answer has: a number, a lognormal distribution, or lengths drawn from a recorded
+// trace.
 //
 //   tokens = 575
 //   tokens = { lognormal = { median = 400, sigma = 1.1, max = 4096 } }   rounded; at least 1, cut to max

@@ -20,7 +20,9 @@ namespace {
 constexpr int64_t kMostTokens = 100'000'000;
 constexpr double kLatestArrival_s = 1e8;
 
-std::filesystem::path traces_folder() { return data_root() / "workloads/traces"; }
+std::filesystem::path traces_folder() {
+  return data_root() / "workloads/traces";
+}
 
 std::string_view trim(std::string_view s) {
   const auto blank = [](char c) { return c == ' ' || c == '\t' || c == '\r'; };
@@ -43,8 +45,8 @@ std::string shown(std::string_view field) {
   return text;
 }
 
-// "2023-11-16 18:15:46.6805900", with an optional "Z" or "+hh:mm" behind, to 100 ns ticks since 1970; nullopt where it is
-// not a date. Whole ticks keep the difference of two dates exact, where doubles since 1970 would round to 0.2 µs.
+// "2023-11-16 18:15:46.6805900", with an optional "Z" or "+hh:mm" behind, to 100 ns ticks since 1970; nullopt where it
+// is not a date. Whole ticks keep the difference of two dates exact, where doubles since 1970 would round to 0.2 µs.
 constexpr int64_t kTicksPerSecond = 10'000'000;
 
 std::optional<int> digits(std::string_view text, size_t at, size_t count) {
@@ -70,8 +72,10 @@ std::optional<int64_t> parse_date(std::string_view s) {
   const auto hour = digits(s, 11, 2), minute = digits(s, 14, 2), second = digits(s, 17, 2);
   if (!year || !month || !day || !hour || !minute || !second) return std::nullopt;
   if (s[4] != '-' || s[7] != '-' || (s[10] != ' ' && s[10] != 'T') || s[13] != ':' || s[16] != ':') return std::nullopt;
-  if (*month < 1 || *month > 12 || *day < 1 || *day > 31 || *hour > 23 || *minute > 59 || *second > 60) return std::nullopt;
-  int64_t ticks = (days_from_civil(*year, *month, *day) * 86400 + *hour * 3600 + *minute * 60 + *second) * kTicksPerSecond;
+  if (*month < 1 || *month > 12 || *day < 1 || *day > 31 || *hour > 23 || *minute > 59 || *second > 60)
+    return std::nullopt;
+  int64_t ticks =
+      (days_from_civil(*year, *month, *day) * 86400 + *hour * 3600 + *minute * 60 + *second) * kTicksPerSecond;
   size_t at = 19;
   if (at < s.size() && s[at] == '.') {
     ++at;
@@ -92,7 +96,8 @@ class CsvTrace : public TraceReader {
   explicit CsvTrace(const std::filesystem::path& path) : lines_(path) {
     std::string_view line;
     const char* expected = "arrival,input,output or TIMESTAMP,ContextTokens,GeneratedTokens";
-    if (!lines_.next(line)) throw bad_input(fmt::format("{}: is empty; the first line must name the columns {}", lines_.name(), expected));
+    if (!lines_.next(line))
+      throw bad_input(fmt::format("{}: is empty; the first line must name the columns {}", lines_.name(), expected));
     if (line.starts_with("\xef\xbb\xbf")) line.remove_prefix(3);  // a spreadsheet's byte order mark
     std::vector<std::string> header;
     for (size_t at = 0; at <= line.size();) {
@@ -105,7 +110,8 @@ class CsvTrace : public TraceReader {
     for (size_t i = 0; i < 3; ++i) {
       const auto found = std::find(header.begin(), header.end(), name(i));
       if (found == header.end())
-        throw bad_input(fmt::format("{}:1: column '{}' is missing; the header must name {}", lines_.name(), name(i), expected));
+        throw bad_input(
+            fmt::format("{}:1: column '{}' is missing; the header must name {}", lines_.name(), name(i), expected));
       if (std::find(found + 1, header.end(), name(i)) != header.end())
         throw bad_input(fmt::format("{}:1: column '{}' is there twice", lines_.name(), name(i)));
       column_[i] = static_cast<size_t>(found - header.begin());
@@ -125,8 +131,7 @@ class CsvTrace : public TraceReader {
         if (column_[i] == count) fields[i] = trim(line.substr(at, comma - at));
       at = comma + 1;
     }
-    if (count != columns_)
-      throw bad_input(fmt::format("{}: has {} fields, the header {}", where(), count, columns_));
+    if (count != columns_) throw bad_input(fmt::format("{}: has {} fields, the header {}", where(), count, columns_));
     row.arrival_s = dates_ ? date(fields[0]) : seconds(fields[0]);
     row.input_tokens = tokens(fields[1], 1);
     row.output_tokens = tokens(fields[2], 2);
@@ -147,9 +152,11 @@ class CsvTrace : public TraceReader {
   }
   double seconds(std::string_view field) const {
     double value = 0;
-    if (!parse_all(field, value) || !std::isfinite(value)) throw error(0, fmt::format("'{}' is not a number of seconds", shown(field)));
+    if (!parse_all(field, value) || !std::isfinite(value))
+      throw error(0, fmt::format("'{}' is not a number of seconds", shown(field)));
     if (value < 0 || value > kLatestArrival_s)
-      throw error(0, fmt::format("{} s is outside 0 to {:g} s; count from the start of the run", shown(field), kLatestArrival_s));
+      throw error(0, fmt::format("{} s is outside 0 to {:g} s; count from the start of the run", shown(field),
+                                 kLatestArrival_s));
     return value;
   }
   double date(std::string_view field) {
@@ -158,13 +165,15 @@ class CsvTrace : public TraceReader {
     if (!first_tick_) first_tick_ = *ticks;
     const double value = static_cast<double>(*ticks - *first_tick_) / static_cast<double>(kTicksPerSecond);
     if (value < 0) throw error(0, fmt::format("'{}' is earlier than the first row", shown(field)));
-    if (value > kLatestArrival_s) throw error(0, fmt::format("'{}' is more than {:g} s after the first row", shown(field), kLatestArrival_s));
+    if (value > kLatestArrival_s)
+      throw error(0, fmt::format("'{}' is more than {:g} s after the first row", shown(field), kLatestArrival_s));
     return value;
   }
   int64_t tokens(std::string_view field, size_t i) const {
     int64_t value = 0;
     if (!parse_all(field, value)) throw error(i, fmt::format("'{}' is not a whole number of tokens", shown(field)));
-    if (value < 1 || value > kMostTokens) throw error(i, fmt::format("{} is outside 1 to {} tokens", value, kMostTokens));
+    if (value < 1 || value > kMostTokens)
+      throw error(i, fmt::format("{} is outside 1 to {} tokens", value, kMostTokens));
     return value;
   }
 
@@ -174,8 +183,8 @@ class CsvTrace : public TraceReader {
   std::optional<int64_t> first_tick_;
 };
 
-// Mooncake's lines are JSON objects of four known keys, so they are scanned rather than parsed into a tree. The text is kept
-// whole, because rows hand out views of their hash_ids.
+// Mooncake's lines are JSON objects of four known keys, so they are scanned rather than parsed into a tree. The text is
+// kept whole, because rows hand out views of their hash_ids.
 class MooncakeTrace : public TraceReader {
  public:
   explicit MooncakeTrace(const std::filesystem::path& path) : name_(path.string()), text_(read_file(path)) {}
@@ -218,32 +227,37 @@ class MooncakeTrace : public TraceReader {
   double number(std::string_view line, std::string_view key) const {
     const std::string_view text = value(line, key);
     double result = 0;
-    if (!parse_all(text, result) || !std::isfinite(result)) throw error(key, fmt::format("'{}' is not a number", shown(text)));
+    if (!parse_all(text, result) || !std::isfinite(result))
+      throw error(key, fmt::format("'{}' is not a number", shown(text)));
     return result;
   }
   int64_t tokens(std::string_view line, std::string_view key) const {
     const std::string_view text = value(line, key);
     int64_t result = 0;
     if (!parse_all(text, result)) throw error(key, fmt::format("'{}' is not a whole number of tokens", shown(text)));
-    if (result < 1 || result > kMostTokens) throw error(key, fmt::format("{} is outside 1 to {} tokens", result, kMostTokens));
+    if (result < 1 || result > kMostTokens)
+      throw error(key, fmt::format("{} is outside 1 to {} tokens", result, kMostTokens));
     return result;
   }
   // One whole number a block: checked here once, so that whoever reads the view later need not.
   std::string_view blocks(std::string_view line, int64_t input_tokens) const {
     std::string_view text = value(line, "hash_ids");
     const size_t close = text.find(']');
-    if (!text.starts_with('[') || close == std::string_view::npos) throw error("hash_ids", "must be a list of whole numbers");
+    if (!text.starts_with('[') || close == std::string_view::npos)
+      throw error("hash_ids", "must be a list of whole numbers");
     text = text.substr(1, close - 1);
     int64_t count = 0;
     for (std::string_view rest = text; !trim(rest).empty(); ++count) {
       const size_t comma = std::min(rest.find(','), rest.size());
       uint64_t id = 0;
-      if (!parse_all(trim(rest.substr(0, comma)), id)) throw error("hash_ids", fmt::format("'{}' is not a whole number", shown(rest.substr(0, comma))));
+      if (!parse_all(trim(rest.substr(0, comma)), id))
+        throw error("hash_ids", fmt::format("'{}' is not a whole number", shown(rest.substr(0, comma))));
       rest.remove_prefix(std::min(comma + 1, rest.size()));
     }
     const int64_t expected = (input_tokens + kMooncakeBlockTokens - 1) / kMooncakeBlockTokens;
     if (count != expected)
-      throw error("hash_ids", fmt::format("has {} ids, but {} tokens are {} blocks of {}", count, input_tokens, expected, kMooncakeBlockTokens));
+      throw error("hash_ids", fmt::format("has {} ids, but {} tokens are {} blocks of {}", count, input_tokens,
+                                          expected, kMooncakeBlockTokens));
     return text;
   }
 
@@ -254,7 +268,9 @@ class MooncakeTrace : public TraceReader {
 
 }  // namespace
 
-std::vector<std::string> trace_names() { return names_in(traces_folder(), ".toml"); }
+std::vector<std::string> trace_names() {
+  return names_in(traces_folder(), ".toml");
+}
 
 TraceInfo load_trace_info(const std::string& name) {
   const auto names = trace_names();

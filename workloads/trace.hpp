@@ -4,9 +4,10 @@
 // Recorded requests: workloads/traces/<name>.toml says what a trace is, and which file beside it holds the rows.
 //
 // Formats, told from the file itself:
-//   csv       arrival,input,output                      a header, then seconds and tokens; other columns are passed over
-//   azure     TIMESTAMP,ContextTokens,GeneratedTokens   dates with a time of day; the first row is second 0
-//   mooncake  *.jsonl                                   timestamp (ms), input_length, output_length, hash_ids (one a block of
+//   csv       arrival,input,output                      a header, then seconds and tokens; other columns are passed
+//   over azure     TIMESTAMP,ContextTokens,GeneratedTokens   dates with a time of day; the first row is second 0
+//   mooncake  *.jsonl                                   timestamp (ms), input_length, output_length, hash_ids (one a
+//   block of
 //                                                       512 tokens: equal ids are shared prefixes)
 // Any of them may be compressed (.gz). Every row needs at least one token in and one out.
 // Errors: bad_input "file:line: column: what is wrong".
@@ -37,7 +38,8 @@ TraceInfo load_trace_info(const std::string& name);
 struct TraceRow {
   double arrival_s = 0;
   int64_t input_tokens = 0, output_tokens = 0;
-  std::string_view blocks;  // the text between the brackets of hash_ids, where there are any; lives as long as the reader
+  std::string_view
+      blocks;  // the text between the brackets of hash_ids, where there are any; lives as long as the reader
 };
 inline constexpr int64_t kMooncakeBlockTokens = 512;
 
@@ -51,7 +53,8 @@ class TraceReader {
 };
 std::unique_ptr<TraceReader> open_trace(const std::filesystem::path& path);
 
-// A whole file, sorted by arrival (rows of equal arrival keep their order). It keeps its reader, since rows may point into it.
+// A whole file, sorted by arrival (rows of equal arrival keep their order). It keeps its reader, since rows may point
+// into it.
 struct LoadedTrace {
   std::vector<TraceRow> rows;
   std::unique_ptr<TraceReader> reader;

@@ -345,6 +345,13 @@ std::vector<Config> Config::tables(std::string_view key) const {
   return found;
 }
 
+std::vector<std::string> Config::asked_keys() const {
+  std::set<std::string> keys;
+  for (const auto& [table, path] : document_->paths)
+    for (const auto& key : document_->asked[table]) keys.insert(joined(path, key));
+  return {keys.begin(), keys.end()};
+}
+
 void Config::finish() const {
   // The first unknown key of the file, whatever order the tables were opened in.
   std::optional<Error> first;

@@ -79,6 +79,9 @@ class Config {
   // Refuses keys of this table, and of the tables opened through it, that were never asked for.
   void finish() const;
 
+  // Every key asked for so far, as "table.key", sorted: what the readers understand (the scenario reference is tested by it).
+  std::vector<std::string> asked_keys() const;
+
   // An error at `key` (or at this table where the key is absent), to be thrown by the caller.
   Error error(std::string_view key, std::string_view message) const;
   std::string where(std::string_view key) const;  // "file:line: key.path"

@@ -27,6 +27,10 @@ void add_memory(TextLayout& out, const MemoryPlan& m) {
                              m.kv_given ? " (given in the scenario)" : ""));
 }
 
+void add_load(TextLayout& out, const FitReport& fit) {
+  if (fit.load_s) out.line("model load", fmt::format("{} from storage to every GPU, cold", format_time(*fit.load_s)));
+}
+
 void add_latency_table(TextLayout& out, const ServingSummary& s) {
   out.section("Latency");
   out.plain(fmt::format("  {:<13}{:>11}{:>11}{:>11}{:>11}{:>11}", "", "mean", "p50", "p90", "p99", "max"));
@@ -91,6 +95,7 @@ std::string console_text(const ServingReport& report, bool colour) {
   TextLayout out(colour);
   add_setup(out, report.fit.setup);
   add_memory(out, report.fit.memory);
+  add_load(out, report.fit);
   if (report.partial) out.warn("PARTIAL", fmt::format("stopped after {} of simulated time", format_time(report.simulated_s)));
   for (const auto& note : report.notes) out.warn("note", note);
   add_throughput(out, report);
@@ -123,6 +128,7 @@ std::string console_text(const FitReport& report, bool colour) {
   if (m.graphs_bytes > 0) row("CUDA graphs", m.graphs_bytes);
   if (m.communication_bytes > 0) row("communication buffers", m.communication_bytes);
   row("KV cache", m.kv_bytes);
+  add_load(out, report);
   if (m.fits) {
     out.section("KV cache");
     out.line("capacity", fmt::format("{} tokens in blocks of {}{}", m.kv_tokens, report.deployment.kv_block_tokens,

@@ -46,6 +46,7 @@ Json fit_json(const FitReport& report) {
   Json json = setup_json(report.setup);
   json["fits"] = report.memory.fits;
   json["memory"] = memory_json(report.memory);
+  if (report.load_s) json["load_s"] = *report.load_s;
   if (!report.memory.fits) json["remedies"] = report.remedies;
   return json;
 }

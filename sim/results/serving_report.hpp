@@ -33,6 +33,7 @@ struct FitReport {
   int64_t context_tokens = 0;      // what has to fit at least
   int64_t model_positions = 0;
   std::vector<std::string> remedies;  // where it does not fit
+  std::optional<double> load_s;       // from the cluster's storage to the GPUs, cold; where the scenario names a storage
 };
 
 // How far the run's GPU time rests on measurements of this very GPU and stack: shares of time, summing to 1.

@@ -3,10 +3,14 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <map>
 #include <numeric>
+#include <set>
 
 #include "sim/base/names.hpp"
 #include "sim/network/transfer.hpp"
+#include "sim/storage/model_load.hpp"
 
 namespace dssim {
 namespace {
@@ -46,6 +50,22 @@ std::function<Price(double)> network_all_reduce(const ClusterNetwork& network, i
   };
 }
 
+// Weights from the cluster's storage, every node that holds a stage reading at once.
+double load_time_s(const Scenario& scenario, const Placement& placement, double weights_bytes) {
+  const Cluster& cluster = scenario.cluster;
+  std::map<int, std::set<size_t>> stages_of_node;
+  for (const auto& stages : placement.stage_gpus)
+    for (size_t stage = 0; stage < stages.size(); ++stage)
+      for (int rank = 0; rank < scenario.deployment.tensor_parallel; rank += cluster.gpus_per_node())
+        stages_of_node[cluster.node_of(stages[stage] + rank)].insert(stage);
+  size_t most = 0;
+  for (const auto& [node, stages] : stages_of_node) most = std::max(most, stages.size());
+  const auto ranks_on_node = static_cast<double>(std::min<int64_t>(scenario.deployment.tensor_parallel, cluster.gpus_per_node()));
+  return model_load(*cluster.storage, cluster.gpu, cluster.node.pcie_efficiency, static_cast<double>(most) * ranks_on_node * weights_bytes,
+                    weights_bytes, static_cast<int>(stages_of_node.size()))
+      .total_s();
+}
+
 }  // namespace
 
 DeploymentSetup set_up(const Scenario& scenario) {
@@ -75,6 +95,7 @@ DeploymentSetup set_up(const Scenario& scenario) {
   fit.model_positions = scenario.model.architecture.max_positions;
   const StackMemory& memory = setup.cost->stack().memory;
   fit.memory = plan_memory(scenario.model.architecture, d, cluster.gpu.memory_bytes, memory);
+  if (cluster.storage) fit.load_s = load_time_s(scenario, setup.placement, fit.memory.weights_bytes);
   if (!fit.memory.fits) {
     RemedyOptions remedies;
     remedies.gpu = cluster.gpu.name;

@@ -94,7 +94,11 @@ ServiceObjective read_objective(const Config& slo) {
 }  // namespace
 
 Scenario read_scenario(const std::filesystem::path& path, std::span<const std::string> assignments, std::optional<uint64_t> seed) {
-  const Config file = Config::load(path.string(), assignments);
+  return read_scenario(Config::load(path.string(), assignments), seed);
+}
+
+Scenario read_scenario(const Config& file, std::optional<uint64_t> seed) {
+  const std::filesystem::path path = file.file();
   Scenario scenario;
   scenario.path = path.string();
   scenario.title = file.text("title", path.stem().string());

@@ -45,5 +45,7 @@ struct Scenario {
 // `assignments` are the --set options; `seed` replaces the file's.
 Scenario read_scenario(const std::filesystem::path& path, std::span<const std::string> assignments = {},
                        std::optional<uint64_t> seed = std::nullopt);
+// The same from a document in hand.
+Scenario read_scenario(const Config& file, std::optional<uint64_t> seed = std::nullopt);
 
 }  // namespace dssim

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+// Bad input, driven through the built binary: one line on stderr that names the place, exit status 2, nothing written.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <random>
+
+#include "support/run_binary.hpp"
+
+namespace dssim {
+namespace {
+
+using test::dssim;
+using test::TemporaryFile;
+
+const std::string kValid = R"([cluster]
+node = "dgx-h100"
+gpus = 2
+[model]
+name = "llama-3-8b"
+[serving]
+stack = "vllm-0.14"
+[workload]
+kind = "poisson"
+rate = "2/s"
+requests = 5
+prompt = { tokens = 100 }
+output = { tokens = 10 }
+)";
+
+void expect_refused(const test::Output& run, const std::string& expected, const std::string& what, int status = 2) {
+  EXPECT_EQ(run.status, status) << what << "\n" << run.error;
+  EXPECT_EQ(std::count(run.error.begin(), run.error.end(), '\n'), 1) << what << ": not one line:\n" << run.error;
+  EXPECT_NE(run.error.find(expected), std::string::npos) << what << ": '" << expected << "' is not in\n" << run.error;
+  EXPECT_EQ(run.out, "") << what;
+}
+
+struct Case {
+  const char* set;       // --set option
+  const char* expected;  // part of the message
+};
+
+const Case kCases[] = {
+    {"cluster.node=dgx-h10", "did you mean 'dgx-h100'?"},
+    {"cluster.nodes=0", "cluster.nodes"},
+    {"cluster.gpus=9", "cluster.gpus"},
+    {"cluster.gpus=-1", "cluster.gpus"},
+    {"cluster.fabric=ndr400-rial", "did you mean 'ndr400-rail'?"},
+    {"cluster.override.gpu.memory_bandwith=1 TB/s", "memory_bandwidth"},
+    {"cluster.override.gpu.memory_bandwidth=1 TB", "is not a bandwidth"},
+    {"cluster.nod=x", "did you mean 'node'?"},
+    {"model.name=llama-3-8", "did you mean 'llama-3-8b'?"},
+    {"model.weights=bf17", "did you mean 'bf16'?"},
+    {"model.config=nowhere.json", "model.config"},
+    {"serving.stack=vllm-0.1", "vllm-0.14"},
+    {"serving.tensor_parallel=3", "serving.tensor_parallel"},
+    {"serving.tensor_parallel=4", "serving.tensor_parallel"},
+    {"serving.tensor_parallel=1.5", "must be an integer"},
+    {"serving.pipeline_parallel=5", "serving.pipeline_parallel"},
+    {"serving.replicas=3", "serving.replicas"},
+    {"serving.replicas=most", "must be a number or \"max\""},
+    {"serving.policy=chunked", "serving.policy"},
+    {"serving.router=round", "serving.router"},
+    {"serving.max_batched_tokens=1e9", "must be an integer"},
+    {"serving.max_batched_tokens=100", "max_sequences"},
+    {"serving.max_sequences=0", "serving.max_sequences"},
+    {"serving.gpu_memory_fraction=1.5", "outside"},
+    {"serving.gpu_memory_fraction=nan", "serving.gpu_memory_fraction"},
+    {"serving.kv_block_tokens=0", "serving.kv_block_tokens"},
+    {"serving.kv_tokens=3", "serving.kv_tokens"},
+    {"serving.prefix_cache=1", "must be true or false"},
+    {"serving.replica=1", "did you mean 'replicas'?"},
+    {"workload.kind=poison", "did you mean 'poisson'?"},
+    {"workload.rate=2", "the unit is missing"},
+    {"workload.rate=0/s", "workload.rate"},
+    {"workload.rate=-2/s", "workload.rate"},
+    {"workload.rate=inf/s", "workload.rate"},
+    {"workload.requests=0", "workload.requests"},
+    {"workload.requests=-1", "workload.requests"},
+    {"workload.prompt.tokens=0", "workload.prompt.tokens"},
+    {"workload.prompt.tokens=nan", "workload.prompt.tokens"},
+    {"workload.prompt.token=5", "did you mean 'tokens'?"},
+    {"workload.users=5", "users"},
+    {"workload.timeout=0 s", "workload.timeout"},
+    {"slo.ttft_p99=5", "the unit is missing"},
+    {"slo.ttft_p9=5 s", "did you mean 'ttft_p99'?"},
+    {"seed=-1", "seed"},
+    {"workloads.kind=x", "did you mean 'workload'?"},
+};
+
+TEST(BadInput, EachMistakeIsOneLine) {
+  const TemporaryFile scenario(".toml", kValid);
+  ASSERT_EQ(dssim(scenario.path().string() + " --quiet").status, 0);
+  for (const Case& c : kCases) {
+    const TemporaryFile json(".json"), csv(".csv");
+    std::filesystem::remove(json.path());
+    std::filesystem::remove(csv.path());
+    const auto run = dssim(scenario.path().string() + " --set '" + c.set + "' --json " + json.path().string() + " --requests " + csv.path().string());
+    expect_refused(run, c.expected, c.set);
+    EXPECT_FALSE(std::filesystem::exists(json.path())) << c.set;
+    EXPECT_FALSE(std::filesystem::exists(csv.path())) << c.set;
+    EXPECT_FALSE(std::filesystem::exists(csv.path().string() + ".partial")) << c.set;
+  }
+}
+
+TEST(BadInput, NamesFileAndLine) {
+  const TemporaryFile scenario(".toml", "[cluster]\nnode = \"dgx-h100\"\n[model]\nname = \"llama-3-8b\"\nwieghts = \"fp8\"\n");
+  expect_refused(dssim("fit " + scenario.path().string()), scenario.path().string() + ":5: model.wieghts: unknown key 'wieghts'; did you mean 'weights'?",
+                 "a mistyped key");
+  const TemporaryFile broken(".toml", "[cluster]\nnode = \n");
+  expect_refused(dssim(broken.path().string()), broken.path().string() + ":2: not valid TOML", "a syntax error");
+}
+
+TEST(BadInput, Files) {
+  expect_refused(dssim("nowhere.toml"), "no such file", "no scenario");
+  expect_refused(dssim("/tmp/"), "is a folder", "a folder");
+  const TemporaryFile empty(".toml", "");
+  expect_refused(dssim(empty.path().string()), "[cluster]", "an empty scenario");
+  const auto with_csv = [](const std::string& csv) {
+    const TemporaryFile rows(".csv", csv);
+    const TemporaryFile scenario(".toml", "[cluster]\nnode = \"dgx-h100\"\ngpus = 1\n[model]\nname = \"llama-3-8b\"\n[workload]\nkind = \"csv\"\nfile = \"" +
+                                              rows.path().string() + "\"\n");
+    return dssim(scenario.path().string());
+  };
+  EXPECT_EQ(with_csv("arrival,input,output\n0,10,5\n").status, 0);
+  expect_refused(with_csv("arrival,input\n0,10\n"), "output", "a missing column");
+  expect_refused(with_csv("arrival,input,output\n0,10,x\n"), ":2:", "a word for a number");
+  expect_refused(with_csv("arrival,input,output\n0,10\n"), ":2:", "a cut-off row");
+  expect_refused(with_csv("arrival,input,output\n-1,10,5\n"), ":2:", "a negative arrival");
+  expect_refused(with_csv("arrival,input,output\n0,0,5\n"), ":2:", "an empty prompt");
+  expect_refused(with_csv("arrival,input,output\n"), ".csv", "no rows");
+  expect_refused(with_csv(""), ".csv", "an empty file");
+}
+
+TEST(BadInput, CommandLine) {
+  const TemporaryFile scenario(".toml", kValid);
+  const std::string s = scenario.path().string();
+  expect_refused(dssim(""), "scenario", "nothing");
+  expect_refused(dssim("setp " + s), "did you mean 'step'?", "a mistyped command");
+  expect_refused(dssim(s + " --jsn x"), "jsn", "a mistyped option");
+  expect_refused(dssim(s + " --seed x"), "--seed", "a seed that is no number");
+  expect_refused(dssim(s + " " + s), "one scenario", "two scenarios");
+  expect_refused(dssim(s + " --set cluster"), "key.path=value", "a --set without value");
+  expect_refused(dssim(s + " --json /nonexistent/x.json"), "/nonexistent/x.json", "an output that cannot be written");
+  expect_refused(dssim("step " + s), "--decode", "a step without shape");
+  expect_refused(dssim("step " + s + " --decode 4"), "--kv", "a decode without KV length");
+  expect_refused(dssim("step " + s + " --decode 0 --kv 5"), "--decode", "no sequences");
+  expect_refused(dssim("step " + s + " --prefill 99999999999"), "--prefill", "a huge prompt");
+  expect_refused(dssim("catalogue gpu"), "did you mean 'gpus'?", "a mistyped section");
+  expect_refused(dssim("catalogue gpus h100"), "h100-", "a mistyped GPU");
+}
+
+TEST(BadInput, WhatDoesNotFitSaysWhatWould) {
+  const TemporaryFile scenario(".toml", "[cluster]\nnode = \"rtx-4090-1\"\n[model]\nname = \"llama-2-70b\"\n[workload]\nkind = \"constant\"\nrate = \"1/s\"\n"
+                                        "requests = 1\nprompt = { tokens = 10 }\noutput = { tokens = 10 }\n");
+  const auto run = dssim(scenario.path().string());
+  expect_refused(run, "short by", "70B on one RTX 4090", 3);
+  const auto json = dssim("fit " + scenario.path().string() + " --json -");
+  EXPECT_EQ(json.status, 3);
+  EXPECT_NE(json.out.find("\"fits\": false"), std::string::npos);
+  EXPECT_NE(json.out.find("shortfall_bytes"), std::string::npos);
+}
+
+// Seeded mutations of a scenario, through the whole program: it answers, refuses (2) or cannot run (3), and never anything else.
+TEST(BadInput, MutatedScenarios) {
+  std::mt19937 random(3);
+  int refused = 0;
+  for (int round = 0; round < 60; ++round) {
+    std::string text = kValid;
+    for (int edits = 1 + static_cast<int>(random() % 3); edits > 0; --edits) {
+      const size_t at = random() % text.size();
+      switch (random() % 3) {
+        case 0: text[at] = static_cast<char>(32 + random() % 95); break;
+        case 1: text.erase(at, 1 + random() % 4); break;
+        default: text.insert(at, 1, "\"[]{}=.,\n#0-e"[random() % 13]);
+      }
+    }
+    const TemporaryFile scenario(".toml", text);
+    const auto run = dssim(scenario.path().string() + " --quiet");
+    EXPECT_TRUE(run.status == 0 || run.status == 2 || run.status == 3) << run.status << "\n" << run.error << text;
+    if (run.status != 0) EXPECT_EQ(std::count(run.error.begin(), run.error.end(), '\n'), 1) << run.error;
+    refused += run.status == 2 ? 1 : 0;
+  }
+  EXPECT_GT(refused, 20);
+}
+
+}  // namespace
+}  // namespace dssim

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+// What must hold whatever the figures are: repeatability, conservation, monotonicity, and that working ahead changes nothing.
+#include <gtest/gtest.h>
+
+#include "sim/serving/policy.hpp"
+#include "sim/serving/service.hpp"
+#include "sim/study/deployment_setup.hpp"
+#include "support/run_forked.hpp"
+#include "support/scenario.hpp"
+
+namespace dssim {
+namespace {
+
+using test::run_scenario;
+
+std::string trace_run(const std::string& serving, const std::string& rate, int requests, const std::string& cluster = "gpus = 1\n") {
+  return "[cluster]\nnode = \"dgx-h100\"\n" + cluster + "[model]\nname = \"llama-3-8b\"\n[serving]\nstack = \"vllm-0.14\"\n" + serving +
+         "[workload]\nkind = \"trace\"\ntrace = \"azure-2023-conv\"\nrate = \"" + rate + "\"\nrequests = " + std::to_string(requests) + "\n";
+}
+
+// The same service, stepping through the event queue at every iteration.
+class Recorder final : public ServiceObserver {
+ public:
+  void request_offered(const Request&) override {}
+  void request_ended(const RequestRecord& record) override { records.push_back(record); }
+  std::vector<RequestRecord> records;
+};
+std::vector<RequestRecord> simulate(const std::string& toml, bool work_ahead) {
+  const test::TemporaryFile file(".toml", toml);
+  Scenario scenario = read_scenario(file.path());
+  DeploymentSetup setup = set_up(scenario);
+  Simulation simulation(*setup.network);
+  Recorder recorder;
+  Service service(simulation, *scenario.requests, make_router(scenario.serving.router, scenario.seed), 0.01, recorder);
+  for (const auto& stages : setup.placement.stage_gpus) {
+    ReplicaShape shape;
+    shape.layers = scenario.model.architecture.layers;
+    shape.stage_gpus = stages;
+    shape.work_ahead = work_ahead;
+    KvCache kv(setup.fit.memory.kv_tokens / 16, 16, false);
+    service.add_replica(shape, Scheduler(scenario.serving.limits, std::move(kv), make_policy(scenario.serving.policy)), *setup.steps);
+  }
+  service.start();
+  simulation.run();
+  return recorder.records;
+}
+
+TEST(Serving, WorkingAheadChangesNothing) {
+  for (const char* serving : {"", "replicas = 3\n", "policy = \"prefill-first\"\nkv_tokens = 20000\n"}) {
+    const std::string toml = trace_run(serving, "12/s", 1500, "gpus = 3\n");
+    const auto ahead = simulate(toml, true), stepped = simulate(toml, false);
+    ASSERT_EQ(ahead.size(), 1500u);
+    ASSERT_EQ(stepped.size(), ahead.size());
+    for (size_t i = 0; i < ahead.size(); ++i) {
+      ASSERT_EQ(ahead[i].id, stepped[i].id) << serving << i;
+      ASSERT_EQ(ahead[i].first_token_s, stepped[i].first_token_s) << serving << i;
+      ASSERT_EQ(ahead[i].done_s, stepped[i].done_s) << serving << i;
+    }
+  }
+}
+
+TEST(Serving, TwoRunsAreByteIdentical) {
+  const test::TemporaryFile file(".toml", trace_run("replicas = 4\nrouter = \"random\"\n", "30/s", 2000, "gpus = 4\n"));
+  std::string csv[2];
+  for (auto& text : csv) {
+    const test::TemporaryFile rows(".csv");
+    Scenario scenario = read_scenario(file.path());
+    RunOptions options;
+    options.requests_csv = rows.path();
+    run_serving(scenario, options);
+    text = read_file(rows.path());
+  }
+  EXPECT_EQ(csv[0], csv[1]);
+  EXPECT_GT(csv[0].size(), 2000u * 20);
+}
+
+TEST(Serving, EveryOfferedRequestEndsOnce) {
+  for (const char* serving : {"", "max_queue = 5\n", "kv_tokens = 9000\n", "replicas = 2\nprefix_cache = true\n", "policy = \"static-batch\"\n"}) {
+    const auto run = run_scenario(trace_run(serving, "40/s", 1500, "gpus = 2\n"), {"workload.timeout=60 s"});
+    const ServingSummary& s = run.report.summary;
+    EXPECT_EQ(s.offered_count(), 1500u) << serving;
+    EXPECT_EQ(s.completed() + s.rejected(), 1500u) << serving;
+    EXPECT_EQ(s.unfinished(), 0u);
+    EXPECT_EQ(run.rows.size(), s.completed());
+    double share = 0;
+    for (const double part : run.report.breakdown) share += part;
+    EXPECT_NEAR(share, 1, 1e-9);
+    EXPECT_NEAR(run.report.trust.inside + run.report.trust.edge + run.report.trust.outside, 1, 1e-9);
+    EXPECT_LE(run.report.utilisation.gpu, 1.0);
+    EXPECT_LE(run.report.utilisation.kv_cache_peak, 1.0);
+  }
+}
+
+TEST(Serving, MoreOfAnythingNeverHurts) {
+  const auto mean_latency = [](const std::string& toml, const std::vector<std::string>& set = {}) {
+    return run_scenario(toml, set).report.summary.e2e().mean();
+  };
+  const std::string loaded = trace_run("", "14/s", 1200, "gpus = 4\n");
+  const double one = mean_latency(loaded);
+  EXPECT_LT(mean_latency(loaded, {"serving.replicas=2"}), one);
+  EXPECT_LT(mean_latency(loaded, {"serving.replicas=4"}), mean_latency(loaded, {"serving.replicas=2"}));
+  EXPECT_LT(mean_latency(loaded, {"cluster.override.gpu.memory_bandwidth=5 TB/s"}), one);
+  EXPECT_LT(one, mean_latency(loaded, {"cluster.override.gpu.memory_bandwidth=2 TB/s"}));
+  // Throughput under overload grows with the batch limit.
+  const auto throughput = [](const std::vector<std::string>& set) {
+    const auto run = run_scenario(trace_run("", "60/s", 1500), set);
+    return static_cast<double>(run.report.summary.completed()) / run.report.summary.makespan_s();
+  };
+  EXPECT_LT(throughput({"serving.max_sequences=8"}), throughput({"serving.max_sequences=32"}));
+  EXPECT_LT(throughput({"serving.max_sequences=32"}), throughput({"serving.max_sequences=128"}));
+}
+
+// Pipeline stages on two nodes hand activations over the fabric: slower links, never faster answers; and the flows are there.
+TEST(Serving, PipelineStagesCrossTheFabric) {
+  const std::string toml = "[cluster]\nnode = \"dgx-h100\"\nnodes = 2\ngpus = 16\nfabric = \"ndr400-rail\"\n[model]\nname = \"llama-3-70b\"\n[serving]\n"
+                           "stack = \"vllm-0.14\"\ntensor_parallel = 8\npipeline_parallel = 2\n[workload]\nkind = \"poisson\"\nrate = \"3/s\"\n"
+                           "requests = 60\nprompt = { tokens = 2000 }\noutput = { tokens = 50 }\n";
+  const auto mean_e2e = [&](const std::vector<std::string>& set) {
+    return test::run_forked([&] {
+      const auto run = run_scenario(toml, set);
+      EXPECT_GT(run.report.flows, 1000u);
+      return run.report.summary.e2e().mean();
+    });
+  };
+  const double fast = mean_e2e({});
+  EXPECT_GT(mean_e2e({"cluster.fabric=eth10"}), 1.2 * fast);
+}
+
+}  // namespace
+}  // namespace dssim
