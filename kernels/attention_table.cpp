@@ -8,25 +8,49 @@
 namespace dssim {
 namespace {
 
-constexpr double kTileRows = 128;
+constexpr double kEmptyBlockS = 0.7e-6;  // RTX 4090, vLLM 0.19: prefill launches with and without decodes beside them
+constexpr double kHeadWeight = 0.5;  // of a doubling of heads against one of KV length or tiles
 
 }  // namespace
 
 void TileWork::add(double new_tokens, double past_tokens, double heads, double kv_heads, double head_dim, double kv_bytes,
-                   double group, bool causal) {
-  const double rows = new_tokens * group;
-  const double chunk_tiles = std::ceil(rows / kTileRows);
-  const double columns = heads / group;
+                   bool causal) {
+  const double chunk_tiles = std::ceil(new_tokens / tile_rows);
   const double kv = past_tokens + new_tokens;
-  // Tile i of a causal chunk sees past + min(new, (i + 1) tile tokens); the sum is arithmetic but for the last tile.
-  const double tile_tokens = kTileRows / group;
+  // Tile i of a causal chunk sees past + min(new, (i + 1) tile_rows); the sum is arithmetic but for the last tile.
   double kv_of_tiles = chunk_tiles * kv;
-  if (causal) kv_of_tiles = chunk_tiles * past_tokens + tile_tokens * (chunk_tiles - 1) * chunk_tiles / 2 + new_tokens;
-  tiles += chunk_tiles * columns;
-  kv_sum += kv_of_tiles * columns;
-  flops += 4 * head_dim * kTileRows * kv_of_tiles * columns;
+  if (causal) kv_of_tiles = chunk_tiles * past_tokens + tile_rows * (chunk_tiles - 1) * chunk_tiles / 2 + new_tokens;
+  tiles += chunk_tiles * heads;
+  columns += heads;
+  most_tiles = std::max(most_tiles, chunk_tiles);
+  kv_sum += kv_of_tiles * heads;
+  flops += 4 * head_dim * tile_rows * kv_of_tiles * heads;
   longest_kv = std::max(longest_kv, kv);
   bytes += 4 * new_tokens * heads * head_dim + 2 * kv * kv_heads * head_dim * kv_bytes;
+  written += 2 * new_tokens * kv_heads * head_dim * (2 + kv_bytes);
+}
+
+void TileWork::add(const TileWork& other, double times) {
+  tiles += times * other.tiles;
+  flops += times * other.flops;
+  longest_kv = std::max(longest_kv, other.longest_kv);
+  kv_sum += times * other.kv_sum;
+  bytes += times * other.bytes;
+  written += times * other.written;
+  columns += times * other.columns;
+  most_tiles = std::max(most_tiles, other.most_tiles);
+}
+
+void TileWork::add_decodes(double batch, double kv_length, double heads, double kv_heads, double head_dim, double kv_bytes,
+                           const Machine& machine) {
+  TileWork one;
+  one.tile_rows = tile_rows;
+  one.add(1, kv_length - 1, heads, kv_heads, head_dim, kv_bytes, true);
+  add(one, batch);
+  const double head_bytes = 2 * batch * kv_length * head_dim * kv_bytes;  // one KV head of the whole batch
+  if (head_bytes <= machine.l2_bytes) return;
+  const double reads = std::clamp(heads / kv_heads * batch / machine.sms, 1.0, heads / kv_heads);
+  bytes += (reads - 1) * head_bytes * kv_heads;
 }
 
 // ---- decode -----------------------------------------------------------------------------------------------------------
@@ -126,7 +150,8 @@ Price DecodeTable::price(const Machine& target, double kv_bytes, int heads, int 
 
 // ---- prefill ----------------------------------------------------------------------------------------------------------
 
-PrefillTable::PrefillTable(std::span<const AttentionSample> samples, double kv_bytes, const Machine& source) : source_(source) {
+PrefillTable::PrefillTable(std::span<const AttentionSample> samples, double kv_bytes, const MeasuredGpu& measured_on)
+    : source_(Machine::of(measured_on)), writes_kv_(measured_on.attention_writes_kv), tile_rows_(measured_on.attention_tile_rows) {
   for (const auto& s : samples)
     if (s.q_len > 1) floor_s_ = std::min(floor_s_, s.seconds);
   x_min_ = y_min_ = std::numeric_limits<double>::max();
@@ -134,9 +159,11 @@ PrefillTable::PrefillTable(std::span<const AttentionSample> samples, double kv_b
   for (const auto& s : samples) {
     if (s.q_len <= 1) continue;
     TileWork one, work;
-    one.add(s.q_len, s.past_len, s.heads, s.kv_heads, s.head_dim, kv_bytes, 1, true);
-    work = {one.tiles * s.batch, one.flops * s.batch, one.longest_kv, one.kv_sum * s.batch, one.bytes * s.batch};
-    const Point p{std::log2(work.kv_sum / work.tiles), std::log2(work.tiles), std::log(ideal(source_, work, s.head_dim) / s.seconds)};
+    one.tile_rows = work.tile_rows = tile_rows_;
+    one.add(s.q_len, s.past_len, s.heads, s.kv_heads, s.head_dim, kv_bytes, true);
+    work.add(one, s.batch);
+    const Point p{std::log2(work.kv_sum / work.tiles), std::log2(work.tiles), std::log2(s.kv_heads),
+                  std::log2(static_cast<double>(s.heads) / s.kv_heads), std::log(ideal(source_, work, s.head_dim) / s.seconds)};
     points_.push_back(p);
     x_min_ = std::min(x_min_, p.x), x_max_ = std::max(x_max_, p.x);
     y_min_ = std::min(y_min_, p.y), y_max_ = std::max(y_max_, p.y);
@@ -144,23 +171,36 @@ PrefillTable::PrefillTable(std::span<const AttentionSample> samples, double kv_b
   if (points_.empty()) return;
   width_ = static_cast<int>(std::ceil((x_max_ - x_min_) / kStep)) + 2;
   height_ = static_cast<int>(std::ceil((y_max_ - y_min_) / kStep)) + 2;
-  cells_.assign(static_cast<size_t>(width_ * height_), std::numeric_limits<double>::quiet_NaN());
 }
 
 double PrefillTable::ideal(const Machine& machine, const TileWork& work, double head_dim) const {
   const double rate = machine.flops_per_s(Precision::bf16);
-  const double longest_flops = 4 * head_dim * kTileRows * work.longest_kv;
-  return floor_s_ + std::max({work.flops / rate, longest_flops / (rate / machine.sms), work.bytes / machine.memory_bytes_per_s});
+  const double longest_flops = 4 * head_dim * work.tile_rows * work.longest_kv;
+  return floor_s_ + std::max({work.flops / rate, longest_flops / (rate / machine.sms), work.bytes / machine.memory_bytes_per_s}) +
+         (writes_kv_ ? work.written / machine.memory_bytes_per_s : 0);
 }
 
-// A corner of the lookup grid: the points around it, weighted by inverse fourth power of the distance.
-double PrefillTable::cell(int ix, int iy) const {
-  double& value = cells_[static_cast<size_t>(iy * width_ + ix)];
+PrefillTable::Grid& PrefillTable::grid_for(const AttentionSample& heads) const {
+  for (auto& grid : grids_)
+    if (grid.heads == heads.heads && grid.kv_heads == heads.kv_heads) return grid;
+  const double kv = std::log2(heads.kv_heads), group = std::log2(static_cast<double>(heads.heads) / heads.kv_heads);
+  double nearest = std::numeric_limits<double>::max();
+  for (const auto& p : points_) nearest = std::min(nearest, std::abs(p.kv_heads - kv) + std::abs(p.group - group));
+  grids_.push_back({heads.heads, heads.kv_heads,
+                    std::vector<double>(static_cast<size_t>(width_ * height_), std::numeric_limits<double>::quiet_NaN()),
+                    nearest < 1e-9 ? Coverage::inside : nearest <= 2.001 ? Coverage::edge : Coverage::outside});
+  return grids_.back();
+}
+
+double PrefillTable::corner(Grid& grid, int ix, int iy) const {
+  double& value = grid.corners[static_cast<size_t>(iy * width_ + ix)];
   if (!std::isnan(value)) return value;
   const double x = x_min_ + ix * kStep, y = y_min_ + iy * kStep;
+  const double kv = std::log2(grid.kv_heads), group = std::log2(static_cast<double>(grid.heads) / grid.kv_heads);
+  const auto square = [](double d) { return d * d; };
   double sum = 0, weights = 0;
   for (const auto& p : points_) {
-    const double d2 = (p.x - x) * (p.x - x) + (p.y - y) * (p.y - y) + 0.01;
+    const double d2 = square(p.x - x) + square(p.y - y) + kHeadWeight * (square(p.kv_heads - kv) + square(p.group - group)) + 0.01;
     const double w = 1 / (d2 * d2);
     sum += w * p.log_efficiency;
     weights += w;
@@ -168,17 +208,19 @@ double PrefillTable::cell(int ix, int iy) const {
   return value = sum / weights;
 }
 
-Price PrefillTable::price(const Machine& target, const TileWork& work, double head_dim) const {
+Price PrefillTable::price(const Machine& target, const TileWork& work, const AttentionSample& heads) const {
+  Grid& grid = grid_for(heads);
   const double x = std::log2(work.kv_sum / work.tiles), y = std::log2(work.tiles);
-  Coverage coverage = Coverage::inside;
+  Coverage coverage = grid.coverage;
   if (x > x_max_ + 1e-9 || x < x_min_ - 1e-9 || y > y_max_ + 1e-9 || y < y_min_ - 1e-9)
-    coverage = x > x_max_ + 1 || x < x_min_ - 1 || y > y_max_ + 1 || y < y_min_ - 1 ? Coverage::outside : Coverage::edge;
+    coverage = coverage == Coverage::outside || x > x_max_ + 1 || x < x_min_ - 1 || y > y_max_ + 1 || y < y_min_ - 1 ? Coverage::outside : Coverage::edge;
   const double fx = std::clamp((x - x_min_) / kStep, 0.0, width_ - 1.001), fy = std::clamp((y - y_min_) / kStep, 0.0, height_ - 1.001);
   const int ix = static_cast<int>(fx), iy = static_cast<int>(fy);
   const double wx = fx - ix, wy = fy - iy;
-  const double log_efficiency = (1 - wy) * ((1 - wx) * cell(ix, iy) + wx * cell(ix + 1, iy)) +
-                                wy * ((1 - wx) * cell(ix, iy + 1) + wx * cell(ix + 1, iy + 1));
-  return {ideal(target, work, head_dim) / std::exp(log_efficiency), coverage};
+  const double log_efficiency = (1 - wy) * ((1 - wx) * corner(grid, ix, iy) + wx * corner(grid, ix + 1, iy)) +
+                                wy * ((1 - wx) * corner(grid, ix, iy + 1) + wx * corner(grid, ix + 1, iy + 1));
+  const double empty_s = kEmptyBlockS * (work.columns * work.most_tiles - work.tiles) / target.sms;
+  return {ideal(target, work, heads.head_dim) / std::exp(log_efficiency) + empty_s, coverage};
 }
 
 }  // namespace dssim

@@ -7,10 +7,13 @@
 // (log batch, log KV length) along the measured (heads, KV heads). The unit of work is one KV head of one sequence with its
 // group of heads / kv_heads query heads, so KV heads that were not measured are read at batch × kv_heads, same group.
 //
-// Prefill: a launch is a list of tiles, 128 query rows of one head each over the KV before it (FlashAttention's blocks).
+// Prefill: a launch is a list of tiles, some 64 or 128 query rows of one head each over the KV before it (FlashAttention's blocks).
 //   ideal = floor + max(all tiles' FLOPs / matrix rate, longest tile / one SM's rate, compulsory bytes / memory bandwidth)
+//         + bytes of writing the new keys and values, where the table was measured with that / memory bandwidth
+//   seconds = ideal / efficiency + empty blocks × 0.7 us / SMs
 // so half-empty tiles, idle SMs and the causal triangle are in the ideal. Its efficiency is a smooth function of (mean KV length
-// of a tile, number of tiles), which makes chunks on past KV, several chunks and other head counts one lookup.
+// of a tile, number of tiles), which makes chunks on past KV and several chunks one lookup. Points weigh by inverse fourth power of
+// their distance in log2 of those two, and of KV heads and group: the asked head counts first, their neighbours where there are none.
 // Units: SI. Tested by tests/unit/attention_table_test.cpp.
 
 #include <map>
@@ -27,15 +30,23 @@ namespace dssim {
 
 // Sums over the tiles of a launch.
 struct TileWork {
+  double tile_rows = 128;
   double tiles = 0;
   double flops = 0;        // of whole tiles, masked and empty rows included
   double longest_kv = 0;   // KV length of the longest tile
   double kv_sum = 0;       // over tiles
   double bytes = 0;        // queries, outputs and KV, each once
+  double written = 0;      // bytes to read the new keys and values and write them to the cache
+  double columns = 0;      // heads of all sequences together
+  double most_tiles = 0;   // of one column: the launch has columns × most_tiles blocks, those without a tile are empty
 
-  // `group` query heads share a tile's rows (1: every head has tiles of its own).
-  void add(double new_tokens, double past_tokens, double heads, double kv_heads, double head_dim, double kv_bytes, double group,
-           bool causal);
+  void add(double new_tokens, double past_tokens, double heads, double kv_heads, double head_dim, double kv_bytes, bool causal);
+  void add(const TileWork& other, double times);
+  // Decodes in a launch of FlashAttention-2, `batch` of them at `kv_length`: a tile for every query head. Blocks run sequence by
+  // sequence within a head, so heads of one group meet in the cache only where it holds a KV head of the whole batch, or where
+  // the GPU runs several heads at once; else each reads the KV again.
+  void add_decodes(double batch, double kv_length, double heads, double kv_heads, double head_dim, double kv_bytes,
+                   const Machine& machine);
 };
 
 class DecodeTable {
@@ -67,24 +78,36 @@ class DecodeTable {
 
 class PrefillTable {
  public:
-  PrefillTable(std::span<const AttentionSample> samples, double kv_bytes, const Machine& source);
+  // Where the samples include writing the new keys and values to the cache, so do the prices.
+  PrefillTable(std::span<const AttentionSample> samples, double kv_bytes, const MeasuredGpu& measured_on);
   bool empty() const { return points_.empty(); }
-  Price price(const Machine& target, const TileWork& work, double head_dim) const;
-  double floor_s() const { return floor_s_; }
+  Price price(const Machine& target, const TileWork& work, const AttentionSample& heads) const;
+  double tile_rows() const { return tile_rows_; }
 
  private:
   struct Point {
-    double x, y, log_efficiency;  // log2 mean KV length, log2 tiles
+    double x, y;  // log2 mean KV length, log2 tiles
+    double kv_heads, group;  // log2
+    double log_efficiency;
+  };
+  // A regular grid of efficiencies for one choice of heads, its corners filled when first needed (NaN before).
+  struct Grid {
+    int heads, kv_heads;
+    std::vector<double> corners;
+    Coverage coverage;
   };
   double ideal(const Machine& machine, const TileWork& work, double head_dim) const;
-  double cell(int ix, int iy) const;
+  Grid& grid_for(const AttentionSample& heads) const;
+  double corner(Grid& grid, int ix, int iy) const;
 
   static constexpr double kStep = 0.5;
   Machine source_;
+  bool writes_kv_;
+  double tile_rows_;
   double floor_s_ = 1;
   std::vector<Point> points_;
   double x_min_ = 0, x_max_ = 0, y_min_ = 0, y_max_ = 0;
-  mutable std::vector<double> cells_;  // lazily filled corners of a regular grid; NaN = not yet
+  mutable std::vector<Grid> grids_;
   int width_ = 0, height_ = 0;
 };
 

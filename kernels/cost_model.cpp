@@ -48,7 +48,7 @@ double distance(const Machine& a, const Machine& b) {
   const auto log_ratio = [](double x, double y) { return std::abs(std::log2(x / y)); };
   const double fa = a.flops_per_s(Precision::bf16), fb = b.flops_per_s(Precision::bf16);
   return 2 * log_ratio(fa / a.memory_bytes_per_s, fb / b.memory_bytes_per_s) + 0.5 * log_ratio(fa, fb) +
-         0.5 * log_ratio(a.memory_bytes_per_s, b.memory_bytes_per_s);
+         0.5 * log_ratio(a.memory_bytes_per_s, b.memory_bytes_per_s) + (a.architecture == b.architecture ? 0 : 1);
 }
 
 }  // namespace
@@ -114,7 +114,7 @@ class ProfileTables {
     }
     if (samples.empty()) return;
     at->second.emplace(samples, bytes_of(kv), machine_);
-    prefills_[kv].emplace(samples, bytes_of(kv), machine_);
+    prefills_[kv].emplace(samples, bytes_of(kv), profile_.measured_on());
   }
 
   Profile profile_;
@@ -144,6 +144,9 @@ class CostModel::Impl {
     return *loaded_[i];
   }
 
+  Price decode(const AttentionHeads& h, double batch, double kv_tokens) const;
+  Price attention(const AttentionHeads& h, std::span<const AttentionChunk> chunks, double batch, double kv_tokens, bool causal) const;
+
   std::filesystem::path root_;
   Gpu gpu_;
   Machine target_;
@@ -166,18 +169,21 @@ CostModel::Impl::Impl(std::filesystem::path root, const Gpu& gpu, const std::str
   if (!asked.empty() && std::find(stacks.begin(), stacks.end(), asked) == stacks.end())
     throw bad_input(unknown_name("stack", asked, stacks));
 
-  // Distance: another GPU first by how alike it is, then another stack of it.
+  // How far each profile is from what was asked: another version of the engine counts little, another engine as much as
+  // another architecture.
+  const auto engine = [](const std::string& name) { return name.substr(0, name.find('-')); };
+  const auto is_asked = [&](const Location& l) { return asked.empty() ? l.stack.starts_with("vllm") : l.stack == asked; };
   std::vector<std::pair<double, Location>> ranked;
   for (const auto& l : all) {
-    const Machine machine = Machine::of(Profile(root_, l.gpu, l.stack).measured_on());
-    const bool same_stack = asked.empty() ? l.stack.starts_with("vllm") : l.stack == asked;
-    ranked.emplace_back((l.gpu == gpu.name ? -100 : distance(target_, machine)) + (same_stack ? 0 : 10), l);
+    const Profile profile(root_, l.gpu, l.stack);
+    if (!profile.kernels().empty() && l.stack != asked) continue;  // borrowed tables are ranked where they lie
+    const double gpu_distance = l.gpu == gpu.name ? 0 : distance(target_, Machine::of(profile.measured_on()));
+    const double stack_distance = is_asked(l) ? 0 : engine(l.stack) == engine(asked.empty() ? "vllm" : asked) ? 0.25 : 1;
+    ranked.emplace_back(gpu_distance + stack_distance, l);
   }
   std::stable_sort(ranked.begin(), ranked.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
   // The stack's own engine figures come first, whatever GPU they were measured on.
-  const auto own = std::find_if(ranked.begin(), ranked.end(), [&](const auto& r) {
-    return asked.empty() ? r.second.stack.starts_with("vllm") : r.second.stack == asked;
-  });
+  const auto own = std::find_if(ranked.begin(), ranked.end(), [&](const auto& r) { return is_asked(r.second); });
   std::rotate(ranked.begin(), own, own + 1);
   transferred_ = ranked.front().second.gpu != gpu.name;
   for (const auto& [d, l] : ranked) order_.emplace_back(l, l.gpu == gpu.name ? Coverage::edge : Coverage::outside);
@@ -225,43 +231,45 @@ Price CostModel::gemm(Precision weights, double m, double n, double k) const {
 }
 
 Price CostModel::prefill_attention(const AttentionHeads& heads, std::span<const AttentionChunk> chunks, bool causal) const {
-  return mixed_attention(heads, chunks, 0, 0) ;
-  (void)causal;
+  return impl_->attention(heads, chunks, 0, 0, causal);
 }
 
-Price CostModel::decode_attention(const AttentionHeads& h, double batch, double kv_tokens) const {
-  auto [table, coverage] = impl_->find([&](const ProfileTables& t) { return t.decode(h.kv_cache); });
-  if (!table) std::tie(table, coverage) = impl_->find([&](const ProfileTables& t) { return t.decode(Precision::bf16); });
-  Price price = table->price(impl_->target_, bytes_of(h.kv_cache), static_cast<int>(h.heads), static_cast<int>(h.kv_heads),
+Price CostModel::decode_attention(const AttentionHeads& heads, double batch, double kv_tokens) const {
+  return impl_->decode(heads, batch, kv_tokens);
+}
+
+Price CostModel::Impl::decode(const AttentionHeads& h, double batch, double kv_tokens) const {
+  auto [table, coverage] = find([&](const ProfileTables& t) { return t.decode(h.kv_cache); });
+  if (!table) std::tie(table, coverage) = find([&](const ProfileTables& t) { return t.decode(Precision::bf16); });
+  Price price = table->price(target_, bytes_of(h.kv_cache), static_cast<int>(h.heads), static_cast<int>(h.kv_heads),
                              static_cast<int>(h.head_dim), batch, kv_tokens);
   price.coverage = worse(price.coverage, coverage);
   return price;
 }
 
-Price CostModel::mixed_attention(const AttentionHeads& h, std::span<const AttentionChunk> chunks, double batch,
+Price CostModel::mixed_attention(const AttentionHeads& heads, std::span<const AttentionChunk> chunks, double batch,
                                  double kv_tokens) const {
-  if (chunks.empty()) return decode_attention(h, batch, kv_tokens);
-  auto [table, coverage] = impl_->find([&](const ProfileTables& t) { return t.prefill(h.kv_cache); });
-  if (!table) std::tie(table, coverage) = impl_->find([&](const ProfileTables& t) { return t.prefill(Precision::bf16); });
+  return chunks.empty() ? impl_->decode(heads, batch, kv_tokens) : impl_->attention(heads, chunks, batch, kv_tokens, true);
+}
+
+Price CostModel::Impl::attention(const AttentionHeads& h, std::span<const AttentionChunk> chunks, double batch, double kv_tokens,
+                                 bool causal) const {
+  auto [table, coverage] = find([&](const ProfileTables& t) { return t.prefill(h.kv_cache); });
+  if (!table) std::tie(table, coverage) = find([&](const ProfileTables& t) { return t.prefill(Precision::bf16); });
   TileWork work;
+  work.tile_rows = table->tile_rows();
   const auto q_heads = static_cast<double>(h.heads), kv_heads = static_cast<double>(h.kv_heads), dim = static_cast<double>(h.head_dim);
-  for (const auto& c : chunks) work.add(c.new_tokens, c.past_tokens, q_heads, kv_heads, dim, bytes_of(h.kv_cache), 1, true);
+  for (const auto& c : chunks) work.add(c.new_tokens, c.past_tokens, q_heads, kv_heads, dim, bytes_of(h.kv_cache), causal);
   Price price;
-  if (batch > 0 && impl_->stack_.attention == AttentionKernel::flash2) {
-    TileWork one;
-    one.add(1, kv_tokens / batch - 1, q_heads, kv_heads, dim, bytes_of(h.kv_cache), 1, true);
-    work.tiles += one.tiles * batch;
-    work.kv_sum += one.kv_sum * batch;
-    work.flops += one.flops * batch;
-    work.bytes += one.bytes * batch;
-    work.longest_kv = std::max(work.longest_kv, one.longest_kv);
+  if (batch > 0 && stack_.attention == AttentionKernel::flash2) {
+    work.add_decodes(batch, kv_tokens / batch, q_heads, kv_heads, dim, bytes_of(h.kv_cache), target_);
     batch = 0;
   }
-  price = table->price(impl_->target_, work, dim);
+  price = table->price(target_, work, {0, 0, 0, static_cast<int>(h.heads), static_cast<int>(h.kv_heads), static_cast<int>(h.head_dim), 0});
   if (batch > 0) {
-    const Price decode = decode_attention(h, batch, kv_tokens);
-    price.seconds += decode.seconds;
-    coverage = worse(coverage, decode.coverage);
+    const Price decodes = decode(h, batch, kv_tokens);
+    price.seconds += decodes.seconds;
+    coverage = worse(coverage, decodes.coverage);
   }
   price.coverage = worse(price.coverage, coverage);
   return price;

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <string>
 
 #include "kernels/profile.hpp"
 #include "platforms/gpu.hpp"
@@ -19,6 +20,7 @@ struct Machine {
   double sms = 1;
   double nvlink_bytes_per_s = 0;  // one direction
   double pcie_bytes_per_s = 0;
+  std::string architecture;
 
   double flops_per_s(Precision p) const { return matrix_flops_per_s[static_cast<size_t>(p)]; }
 
@@ -30,6 +32,7 @@ struct Machine {
     m.sms = gpu.sms > 0 ? gpu.sms : 128;
     m.nvlink_bytes_per_s = gpu.nvlink_bytes_per_s;
     m.pcie_bytes_per_s = gpu.pcie_bytes_per_s;
+    m.architecture = gpu.architecture;
     return m;
   }
 
@@ -42,6 +45,7 @@ struct Machine {
     m.l2_bytes = gpu.l2_bytes;
     m.sms = gpu.sms;
     m.nvlink_bytes_per_s = gpu.nvlink_bytes_per_s;
+    m.architecture = gpu.architecture;
     return m;
   }
 };

@@ -72,6 +72,9 @@ Profile::Profile(const std::filesystem::path& root, const std::string& gpu, cons
   measured_on_.l2_bytes = on.quantity("l2", Dimension::bytes);
   measured_on_.nvlink_bytes_per_s = on.quantity("nvlink", Dimension::bandwidth, 0);
   measured_on_.sms = static_cast<int>(on.integer("sms", {1, 100000}));
+  measured_on_.architecture = on.text("architecture");
+  measured_on_.attention_tile_rows = static_cast<int>(on.integer("attention_tile_rows", {16, 1024}, 128));
+  measured_on_.attention_writes_kv = on.boolean("attention_writes_kv", false);
   if (measured_on_.bf16_flops_per_s <= 0) throw on.error("bf16", "must be above 0");
   if (measured_on_.memory_bytes_per_s <= 0) throw on.error("memory_bandwidth", "must be above 0");
 

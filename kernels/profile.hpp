@@ -65,6 +65,9 @@ struct MeasuredGpu {
   double memory_bytes_per_s = 0, l2_bytes = 0;
   double nvlink_bytes_per_s = 0;  // one direction; 0 = none
   int sms = 0;
+  std::string architecture;           // as in the catalogue: "hopper"
+  int attention_tile_rows = 128;     // query rows of one block of the attention kernel
+  bool attention_writes_kv = false;  // the attention times include writing the new keys and values to the cache
 };
 
 class Profile {

@@ -9,7 +9,9 @@ rules below, thinned where interpolation is as good, and written as one small gz
 Rules, each row counted where it fails:
   impossible  faster than the chip's roofline: FLOPs / dense rate or compulsory bytes / (memory bandwidth, or, where
               the operands fit the L2 cache, three times it)
-  slow        slower than 1.15 x another row of the same kernel that does at least as much work in every dimension
+  slow        slower than 1.15 x another row of the same kernel that does at least as much work in every dimension, or than
+              1.15 x a smaller row repeated until it has done as much
+  untrusted   prefill attention of a GPU where more than a tenth of the rows is impossible: the others can't be told apart
 Format, columns and licences: docs/profiles.md. stack.toml files are written by hand and left alone.
 """
 
@@ -80,21 +82,29 @@ class Screen:
         self.dropped["impossible"] += 1
         return False
 
-    def keep_monotone(self, rows, key, work, slow=SLOW):
-        """Rows (…, seconds) grouped by key; drops one that is `slow` times slower than any row of more work."""
+    def keep_monotone(self, rows, key, work, repeat=False, slow=SLOW):
+        """Rows (…, seconds) grouped by key; drops one `slow` times slower than any row of more work, and with `repeat` one that
+        is `slow` times slower than running a smaller one several times."""
         groups = defaultdict(list)
         for row in rows:
             groups[key(row)].append(row)
         kept = []
         for group in groups.values():
             group.sort(key=work, reverse=True)
-            best = math.inf
+            best, good = math.inf, []
             for row in group:
                 if row[-1] > slow * best:
                     self.dropped["slow"] += 1
                 else:
                     best = min(best, row[-1])
+                    good.append(row)
+            for row in good if repeat else []:
+                if any(row[-1] > slow * math.ceil(work(row) / work(r)) * r[-1] for r in good if work(r) < work(row)):
+                    self.dropped["slow"] += 1
+                else:
                     kept.append(row)
+            if not repeat:
+                kept += good
         return kept
 
     def report(self, kept):
@@ -122,8 +132,8 @@ def gemm(chip, source, target, name):
             b = BYTES[f]
             if screen.possible(chip, chip[f], 2 * m * n * k, b * n * k + b * m * k, s):
                 rows.append((f, m, n, k, s))
-        rows = screen.keep_monotone(rows, lambda r: (r[2], r[3]), lambda r: r[1])
-        rows = screen.keep_monotone(rows, lambda r: (r[1], r[3]), lambda r: r[2])
+        rows = screen.keep_monotone(rows, lambda r: (r[2], r[3]), lambda r: r[1], repeat=True)
+        rows = screen.keep_monotone(rows, lambda r: (r[1], r[3]), lambda r: r[2], repeat=True)
         rows.sort(key=lambda r: (r[2], r[3], r[1]))
         write(f"{target}/gemm.{f}.csv.gz", ["dtype", "m", "n", "k", "seconds"], rows)
         screen.report(len(rows))
@@ -131,7 +141,7 @@ def gemm(chip, source, target, name):
 
 def attention(chip, source, target, name):
     rows_by_format = defaultdict(list)
-    screens = {}
+    screens, prefills, impossible = {}, defaultdict(int), defaultdict(int)
     raw = [(r, True) for r in read(f"{source}/attention_decode.csv")]
     raw += [(r, False) for r in read(f"{source}/attention_prefill.csv") if r["q_len"] != "1"]
     for r in read(f"{source}/attention.csv"):
@@ -144,14 +154,20 @@ def attention(chip, source, target, name):
         b, q, p, h, kv, d = (number(r[c]) for c in ("batch", "q_len", "past_len", "heads", "kv_heads", "head_dim"))
         s = float(r["seconds"])
         pairs = q * p + q * (q + 1) / 2
+        prefills[f] += q > 1
         if screen.possible(chip, chip["bf16"], 4 * b * h * d * pairs, 2 * b * kv * d * (q + p) * BYTES[f], s):
             rows_by_format[f].append((FORMATS[r["dtype"]], f, b, q, p, h, kv, d, s))
+        else:
+            impossible[f] += q > 1
     columns = ["dtype", "kv_dtype", "batch", "q_len", "past_len", "heads", "kv_heads", "head_dim", "seconds"]
     for f, rows in rows_by_format.items():
         screen = screens[f]
+        if impossible[f] > prefills[f] / 10:
+            screen.dropped["untrusted"] = sum(r[3] > 1 for r in rows)
+            rows = [r for r in rows if r[3] == 1]
         shape = lambda r: (r[3] == 1, r[5], r[6], r[7])
         rows = screen.keep_monotone(rows, lambda r: (shape(r), r[2], r[3] if r[4] and r[3] > 1 else 0), lambda r: (r[3], r[4]))
-        rows = screen.keep_monotone(rows, lambda r: (shape(r), r[3], r[4]), lambda r: r[2])
+        rows = screen.keep_monotone(rows, lambda r: (shape(r), r[3], r[4]), lambda r: r[2], repeat=True)
         rows.sort(key=lambda r: (r[3] != 1, r[7], r[5], r[6], r[2], r[3], r[4]))
         write(f"{target}/attention.{f}.csv.gz", columns, rows)
         screen.report(len(rows))

@@ -29,7 +29,7 @@ Replica::Replica(Simulation& simulation, const ReplicaShape& shape, Scheduler sc
       flights_(static_cast<size_t>(shape.pipeline_parallel)), stages_(static_cast<size_t>(shape.pipeline_parallel)) {}
 
 void Replica::submit(const Request& request) {
-  if (!scheduler_.submit(request)) {
+  if (!scheduler_.submit(request, simulation_.now())) {
     const RequestRecord refused = scheduler_.ended().back();
     scheduler_.clear_ended();
     sink_.request_ended(refused);

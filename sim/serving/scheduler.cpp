@@ -19,7 +19,7 @@ Scheduler::Scheduler(Scheduler&&) noexcept = default;
 
 // ---------------------------------------------------------------------------------------------- entering and leaving
 
-bool Scheduler::submit(const Request& request) {
+bool Scheduler::submit(const Request& request, double now_s) {
   // The last generated token is never stored, so a request needs room for input + output − 1 tokens.
   const int64_t longest = request.input_tokens + std::max<int64_t>(0, request.output_tokens - 1);
   if (waiting_count_ >= limits_.max_waiting || request.input_tokens + request.output_tokens > limits_.max_request_tokens ||
@@ -27,7 +27,7 @@ bool Scheduler::submit(const Request& request) {
     refuse(request, Outcome::rejected);
     return false;
   }
-  const uint32_t index = new_sequence(request);
+  const uint32_t index = new_sequence(request, now_s);
   waiting_.push_back(index);
   ++waiting_count_;
   if (std::isfinite(limits_.client_timeout_s))
@@ -35,7 +35,7 @@ bool Scheduler::submit(const Request& request) {
   return true;
 }
 
-uint32_t Scheduler::new_sequence(const Request& request) {
+uint32_t Scheduler::new_sequence(const Request& request, double now_s) {
   if (unused_.empty()) {
     unused_.push_back(static_cast<uint32_t>(sequences_.size()));
     sequences_.emplace_back();
@@ -55,6 +55,7 @@ uint32_t Scheduler::new_sequence(const Request& request) {
   s.hashes.clear();
   s.request = request;
   s.state = Sequence::State::waiting;
+  s.queued_s = now_s;
   s.prompt_tokens = request.input_tokens;
   if (kv_.prefix_caching()) append_block_hashes(request, kv_.block_tokens(), s.hashes);
   return index;
@@ -171,6 +172,10 @@ int64_t Scheduler::held_blocks() const {
     unhashed += blocks - static_cast<int64_t>(s.held.size());
     hashed.insert(hashed.end(), s.held.begin(), s.held.end());
   }
+  for (const Lingering& l : lingering_) {
+    unhashed += l.unhashed;
+    hashed.insert(hashed.end(), l.held.begin(), l.held.end());
+  }
   std::sort(hashed.begin(), hashed.end());
   return unhashed + (std::unique(hashed.begin(), hashed.end()) - hashed.begin());
 }
@@ -180,6 +185,20 @@ void Scheduler::release_blocks(uint32_t index) {
   const int64_t blocks = s.reserved_blocks > 0 ? s.reserved_blocks : kv_.blocks_for(kv_tokens(index));
   kv_.release(blocks - static_cast<int64_t>(s.held.size()), s.held);
   s.reserved_blocks = 0;
+}
+
+// A completed sequence's slot and blocks: free at once, or after the step that is being put together meanwhile.
+void Scheduler::give_back(uint32_t index) {
+  if (!limits_.schedules_ahead) return release_blocks(index);
+  Sequence& s = sequences_[index];
+  const int64_t blocks = s.reserved_blocks > 0 ? s.reserved_blocks : kv_.blocks_for(kv_tokens(index));
+  lingering_.push_back({blocks - static_cast<int64_t>(s.held.size()), std::move(s.held)});
+  s.held.clear();
+}
+
+void Scheduler::release_lingering() {
+  for (Lingering& l : lingering_) kv_.release(l.unhashed, l.held);
+  lingering_.clear();
 }
 
 // A decoding sequence writes token number kv_tokens at step `step`, and starts a block when that is a multiple of the block
@@ -217,7 +236,7 @@ void Scheduler::finish_output(uint32_t index, double now_s) {
   Batch& b = batches_[static_cast<size_t>(s.batch)];
   if (!answer_together_) {
     leave_batch(index);
-    release_blocks(index);
+    give_back(index);
     end(index, Outcome::completed, now_s);
     return;
   }
@@ -258,7 +277,16 @@ const StepPlan& Scheduler::plan(int batch, double now_s) {
   b.plan.chunks.clear();
   b.plan.shapes.clear();
   if (!deadlines_.empty() || !b.abandoned.empty()) drop_timed_out(batch, now_s);
+  seen_until_s_ = limits_.schedules_ahead && !b.idle ? b.planned_s : now_s;
   policy_->plan(*this, batch, now_s);
+  release_lingering();
+  if (b.plan.empty() && seen_until_s_ < now_s) {
+    // Nothing was known when the last step started: the engine waits for its end and looks again.
+    seen_until_s_ = now_s;
+    policy_->plan(*this, batch, now_s);
+  }
+  b.idle = b.plan.empty();
+  b.planned_s = now_s;
   return b.plan;
 }
 
@@ -357,10 +385,11 @@ bool Scheduler::try_admit(uint32_t index, int batch, int64_t& budget, bool whole
 
 void Scheduler::admit(int batch, int64_t& budget, bool whole_prompts, double now_s) {
   Batch& b = batches_[static_cast<size_t>(batch)];
-  while (budget > 0 && running_count_ < limits_.max_sequences) {
+  while (budget > 0 && running_count_ + static_cast<int64_t>(lingering_.size()) < limits_.max_sequences) {
     skip_ended_waiting();
     if (waiting_.empty()) return;
     const uint32_t index = waiting_.front();
+    if (sequences_[index].queued_s > seen_until_s_) return;
     const bool alone = b.plan.chunks.empty() && budget == limits_.max_batched_tokens;
     if (!try_admit(index, batch, budget, whole_prompts, alone, now_s)) return;
     waiting_.pop_front();

@@ -9,6 +9,9 @@
 // and free KV blocks last. When a decoding sequence needs a block and none is free, the newest sequence gives its blocks
 // back, goes to the head of the queue, and later recomputes its prompt and what it had generated.
 //
+// With asynchronous scheduling (`schedules_ahead`) the next step is put together while one runs: what arrives, or gives back its
+// slot and blocks, during a step counts only for the step after the next. An idle engine starts at once.
+//
 // A replica with p pipeline stages keeps p batches in flight; a sequence stays with the batch that admitted it.
 //
 // Cost: nothing is done per sequence in a decode step. A sequence's KV length follows from the step at which it joined; the
@@ -40,6 +43,7 @@ struct SchedulerLimits {
   int64_t max_request_tokens = std::numeric_limits<int64_t>::max();  // a longer request (input + output) is refused
   double client_timeout_s = std::numeric_limits<double>::infinity();
   int batches = 1;  // pipeline stages
+  bool schedules_ahead = false;  // only with one batch: vLLM has none with pipeline stages
 };
 
 struct Sequence {
@@ -48,7 +52,7 @@ struct Sequence {
   State state = State::unused;
   uint32_t serial = 0;       // changes when the slot is used again or the sequence is preempted
   int batch = 0;
-  double scheduled_s = 0, first_token_s = 0;
+  double queued_s = 0, scheduled_s = 0, first_token_s = 0;
   bool was_scheduled = false;
   int64_t prompt_tokens = 0;  // to prefill: the input, and after a preemption what had been generated too
   int64_t prefilled = 0;
@@ -81,9 +85,9 @@ class Scheduler {
   ~Scheduler();
   Scheduler(Scheduler&&) noexcept;
 
-  // Queues the request; false if it is refused (queue full, longer than max_request_tokens or than the whole KV cache). It
+  // Queues the request at `now_s`; false if it is refused (queue full, longer than max_request_tokens or than the whole KV cache). It
   // then appears in ended().
-  bool submit(const Request& request);
+  bool submit(const Request& request, double now_s);
 
   // Decides the next step of `batch`, which must not be in flight; empty where there is nothing it can do now.
   const StepPlan& plan(int batch, double now_s);
@@ -139,10 +143,18 @@ class Scheduler {
     std::priority_queue<Finish, std::vector<Finish>, std::greater<>> finishes;
     std::vector<uint32_t> prefilling;      // in the order they were admitted
     std::vector<uint32_t> answered;        // static batching: done, waiting for the rest
+    bool idle = true;                      // nothing was planned last time
+    double planned_s = 0;                  // when the last step was planned: its start
     std::vector<uint32_t> abandoned;       // running sequences whose clients gave up; dropped at the next plan
   };
 
-  uint32_t new_sequence(const Request& request);
+  // What ended sequences still hold while the next step is planned ahead.
+  struct Lingering {
+    int64_t unhashed;
+    KvCache::HashedBlocks held;
+  };
+
+  uint32_t new_sequence(const Request& request, double now_s);
   void end(uint32_t index, Outcome outcome, double now_s);
   void refuse(const Request& request, Outcome outcome);
   void link(uint32_t index, int batch);
@@ -155,6 +167,8 @@ class Scheduler {
   void answer_if_all_done(int batch, double now_s);
   void preempt(uint32_t index);
   void release_blocks(uint32_t index);
+  void give_back(uint32_t index);
+  void release_lingering();
   bool try_admit(uint32_t index, int batch, int64_t& budget, bool whole_prompt, bool alone, double now_s);
   void plan_chunk(uint32_t index, int64_t new_tokens);
   void drop_timed_out(int batch, double now_s);
@@ -179,6 +193,8 @@ class Scheduler {
     uint64_t request;
   };
   std::deque<Deadline> deadlines_;
+  double seen_until_s_ = 0;  // requests queued later are not known to the plan in hand
+  std::vector<Lingering> lingering_;
   std::vector<RequestRecord> ended_;
   std::vector<uint64_t> scratch_hashes_;
 };

@@ -67,7 +67,9 @@ void add_replicas(Service& service, const Scenario& scenario, DeploymentSetup& s
     shape.stage_gpus = setup.placement.stage_gpus[i];
     shape.activation_bytes_per_token = activation_bytes_per_token(scenario.model.architecture);
     KvCache kv(setup.fit.memory.kv_tokens / d.kv_block_tokens, d.kv_block_tokens, scenario.serving.prefix_cache);
-    Scheduler scheduler(scenario.serving.limits, std::move(kv), make_policy(scenario.serving.policy), static_cast<uint32_t>(i));
+    SchedulerLimits limits = scenario.serving.limits;
+    limits.schedules_ahead = setup.cost->stack().schedules_ahead && d.pipeline_parallel == 1;
+    Scheduler scheduler(limits, std::move(kv), make_policy(scenario.serving.policy), static_cast<uint32_t>(i));
     service.add_replica(shape, std::move(scheduler), *setup.steps);
   }
 }

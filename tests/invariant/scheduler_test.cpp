@@ -43,11 +43,11 @@ TEST(Scheduler, ChunksAPromptWithinTheTokenBudgetAfterTheDecodes) {
   limits.max_batched_tokens = 100;
   limits.max_sequences = 10;
   Scheduler s = make(limits, 1000);
-  s.submit(request(0, 40, 5));
+  s.submit(request(0, 40, 5), 0);
   Step taken = step(s, 0);
   ASSERT_EQ(taken.chunks.size(), 1u);
   EXPECT_EQ(taken.chunks[0].new_tokens, 40);
-  s.submit(request(1, 250, 2));
+  s.submit(request(1, 250, 2), 0);
   taken = step(s, 1);  // 1 decode and 99 tokens of the new prompt
   EXPECT_EQ(taken.decodes, 1);
   EXPECT_EQ(taken.chunks[0].new_tokens, 99);
@@ -73,8 +73,8 @@ TEST(Scheduler, PrefillFirstStallsDecodesAndNeverCutsAPrompt) {
   limits.max_batched_tokens = 100;
   limits.max_sequences = 10;
   Scheduler s = make(limits, 1000, "prefill-first");
-  s.submit(request(0, 60, 5));
-  s.submit(request(1, 60, 5));
+  s.submit(request(0, 60, 5), 0);
+  s.submit(request(1, 60, 5), 0);
   Step taken = step(s, 0);
   EXPECT_EQ(taken.chunks.size(), 1u);  // the second does not fit whole
   taken = step(s, 1);
@@ -82,7 +82,7 @@ TEST(Scheduler, PrefillFirstStallsDecodesAndNeverCutsAPrompt) {
   EXPECT_EQ(taken.chunks.size(), 1u);
   taken = step(s, 2);
   EXPECT_EQ(taken.decodes, 2);
-  s.submit(request(2, 500, 2));  // longer than the budget: runs alone, whole
+  s.submit(request(2, 500, 2), 0);  // longer than the budget: runs alone, whole
   taken = step(s, 3);
   ASSERT_EQ(taken.chunks.size(), 1u);
   EXPECT_EQ(taken.chunks[0].new_tokens, 500);
@@ -93,7 +93,7 @@ TEST(Scheduler, StaticBatchAnswersTogether) {
   limits.max_batched_tokens = 100;
   limits.max_sequences = 2;
   Scheduler s = make(limits, 1000, "static-batch");
-  for (uint64_t i = 0; i < 3; ++i) s.submit(request(i, 20, i == 0 ? 2 : 4));
+  for (uint64_t i = 0; i < 3; ++i) s.submit(request(i, 20, i == 0 ? 2 : 4), 0);
   Step taken = step(s, 0);
   EXPECT_EQ(taken.chunks.size(), 2u);
   for (int now = 1; now <= 3; ++now) EXPECT_EQ(step(s, now).decodes, 2);  // the finished one stays as padding
@@ -109,8 +109,8 @@ TEST(Scheduler, PreemptsTheNewestAndRecomputes) {
   limits.max_batched_tokens = 1000;
   limits.max_sequences = 10;
   Scheduler s = make(limits, 4);  // two prompts of 32 fill it
-  s.submit(request(0, 32, 20));
-  s.submit(request(1, 32, 5));
+  s.submit(request(0, 32, 20), 0);
+  s.submit(request(1, 32, 5), 0);
   step(s, 0);
   Step taken = step(s, 1);  // both would start a block
   EXPECT_EQ(taken.decodes, 1);
@@ -136,14 +136,14 @@ TEST(Scheduler, RefusesWhatCanNeverRunAndWhatFindsTheQueueFull) {
   limits.max_waiting = 1;
   limits.max_request_tokens = 100;
   Scheduler s = make(limits, 4);
-  EXPECT_FALSE(s.submit(request(0, 64, 2)));  // 65 stored tokens in 64 slots
-  EXPECT_TRUE(s.submit(request(1, 64, 1)));
-  EXPECT_FALSE(s.submit(request(2, 10, 1)));  // one waits already
+  EXPECT_FALSE(s.submit(request(0, 64, 2), 0));  // 65 stored tokens in 64 slots
+  EXPECT_TRUE(s.submit(request(1, 64, 1), 0));
+  EXPECT_FALSE(s.submit(request(2, 10, 1), 0));  // one waits already
   ASSERT_EQ(s.ended().size(), 2u);
   EXPECT_EQ(s.ended()[0].outcome, Outcome::rejected);
   Scheduler long_context = make(limits, 100);
-  EXPECT_FALSE(long_context.submit(request(0, 90, 11)));
-  EXPECT_TRUE(long_context.submit(request(1, 90, 10)));
+  EXPECT_FALSE(long_context.submit(request(0, 90, 11), 0));
+  EXPECT_TRUE(long_context.submit(request(1, 90, 10), 0));
 }
 
 TEST(Scheduler, ClientsGiveUp) {
@@ -151,8 +151,8 @@ TEST(Scheduler, ClientsGiveUp) {
   limits.max_sequences = 1;
   limits.client_timeout_s = 5;
   Scheduler s = make(limits, 100);
-  s.submit(request(0, 10, 50));
-  s.submit(request(1, 10, 2));
+  s.submit(request(0, 10, 50), 0);
+  s.submit(request(1, 10, 2), 0);
   int now = 0;
   while (s.outstanding() > 0 && now < 50) step(s, now++);
   ASSERT_EQ(s.ended().size(), 2u);
@@ -164,18 +164,34 @@ TEST(Scheduler, PrefixCacheSkipsWhatItHolds) {
   SchedulerLimits limits;
   Scheduler s = make(limits, 100, "chunked-prefill", true);
   Request same = request(0, 100, 1);
-  s.submit(same);
+  s.submit(same, 0);
   step(s, 0);
   same.id = 1;
-  s.submit(same);
+  s.submit(same, 0);
   const Step taken = step(s, 1);
   ASSERT_EQ(taken.chunks.size(), 1u);
   EXPECT_EQ(taken.chunks[0].past_tokens, 96);  // six full blocks of sixteen
   EXPECT_EQ(taken.chunks[0].new_tokens, 4);
   same.id = 2;
   same.input_tokens = 96;  // all of it is held, but the last token must be computed: five blocks are used
-  s.submit(same);
+  s.submit(same, 0);
   EXPECT_EQ(step(s, 2).chunks[0].past_tokens, 80);
+}
+
+TEST(Scheduler, PlanningAheadSeesArrivalsAndFreedSlotsOneStepLater) {
+  SchedulerLimits limits;
+  limits.max_sequences = 2;
+  limits.schedules_ahead = true;
+  Scheduler s = make(limits, 100);
+  s.submit(request(0, 10, 3), 0);
+  EXPECT_EQ(step(s, 0).chunks.size(), 1u);  // idle: starts at once
+  s.submit(request(1, 10, 9), 0.5);         // while the step from 0 to 1 runs
+  EXPECT_EQ(step(s, 1).chunks.size(), 0u);  // that step was put together at 0
+  EXPECT_EQ(step(s, 2).chunks.size(), 1u);  // request 0 ends with it, at 3
+  s.submit(request(2, 10, 3), 1.5);
+  EXPECT_EQ(s.ended().size(), 1u);
+  EXPECT_EQ(step(s, 3).chunks.size(), 0u);  // put together at 2, when both slots were taken
+  EXPECT_EQ(step(s, 4).chunks.size(), 1u);
 }
 
 struct Load {
@@ -183,6 +199,7 @@ struct Load {
   bool prefix_cache;
   int batches;
   bool timeouts;
+  bool ahead = false;
 };
 class RandomLoad : public testing::TestWithParam<Load> {};
 
@@ -195,6 +212,7 @@ TEST_P(RandomLoad, ConservesBlocksRequestsAndTokens) {
   limits.max_batched_tokens = 64;
   limits.max_sequences = 12;
   limits.batches = load.batches;
+  limits.schedules_ahead = load.ahead;
   if (load.timeouts) limits.client_timeout_s = 40;
   Scheduler s = make(limits, 40, load.policy, load.prefix_cache);
   std::map<uint64_t, int> ended;
@@ -205,7 +223,7 @@ TEST_P(RandomLoad, ConservesBlocksRequestsAndTokens) {
       Request r = request(static_cast<uint64_t>(submitted++), 1 + random() % 200, 1 + random() % 60, now);
       r.prompt.prefix_id = random() % 3;
       r.prompt.prefix_tokens = std::min<int64_t>(r.input_tokens, 48);
-      s.submit(r);
+      s.submit(r, now);
     }
     const int batch = now % load.batches;
     s.plan(batch, now);
@@ -234,6 +252,7 @@ TEST_P(RandomLoad, ConservesBlocksRequestsAndTokens) {
     s.clear_ended();
     ASSERT_EQ(static_cast<int64_t>(ended.size()) + s.outstanding(), submitted);
   }
+  s.plan(0, 1e9);  // lets go of what the last completions still held
   EXPECT_EQ(s.kv().free_blocks(), s.kv().total_blocks());
   for (const auto& [id, times] : ended) EXPECT_EQ(times, 1) << id;
   EXPECT_GT(completed, 50);
@@ -249,6 +268,7 @@ TEST_P(RandomLoad, ConservesBlocksRequestsAndTokens) {
 INSTANTIATE_TEST_SUITE_P(All, RandomLoad,
                          testing::Values(Load{"chunked-prefill", false, 1, false}, Load{"chunked-prefill", true, 1, false},
                                          Load{"chunked-prefill", false, 3, false}, Load{"chunked-prefill", true, 2, true},
+                                         Load{"chunked-prefill", false, 1, false, true}, Load{"chunked-prefill", true, 1, true, true},
                                          Load{"prefill-first", false, 1, false}, Load{"prefill-first", true, 1, true},
                                          Load{"static-batch", false, 1, false}, Load{"static-batch", true, 1, true}));
 

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// How well the tables predict kernel times that were held out of them, and times of a GPU they were not measured on.
+// Every case prints its median and 90th percentile error; docs/cost-model.md quotes them.
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "kernels/attention_table.hpp"
+#include "kernels/gemm_table.hpp"
+#include "kernels/moe_table.hpp"
+#include "kernels/profile.hpp"
+
+namespace dssim {
+namespace {
+
+const std::string kProfiles = std::string(DSSIM_SOURCE_DIR) + "/kernels/profiles";
+
+struct Errors {
+  std::vector<double> relative;
+  void add(double predicted, double measured) { relative.push_back(predicted / measured - 1); }
+  double quantile(double q) const {
+    std::vector<double> e;
+    for (const double r : relative) e.push_back(std::abs(r));
+    std::sort(e.begin(), e.end());
+    return e[static_cast<size_t>(q * static_cast<double>(e.size() - 1))];
+  }
+  double bias() const {
+    auto e = relative;
+    std::nth_element(e.begin(), e.begin() + static_cast<std::ptrdiff_t>(e.size() / 2), e.end());
+    return e[e.size() / 2];
+  }
+  void print(const std::string& what) const {
+    std::printf("%-58s n %6zu  median %5.1f %%  p90 %5.1f %%  bias %+5.1f %%\n", what.c_str(), relative.size(), 100 * quantile(0.5),
+                100 * quantile(0.9), 100 * bias());
+  }
+};
+
+// Splits samples in two by a rule on their position.
+template <typename Sample, typename Rule>
+std::pair<std::vector<Sample>, std::vector<Sample>> split(const std::vector<Sample>& all, const Rule& held_out) {
+  std::vector<Sample> kept, out;
+  for (const auto& s : all) (held_out(s) ? out : kept).push_back(s);
+  return {kept, out};
+}
+
+struct Case {
+  const char *gpu, *stack;
+};
+
+class Kernels : public testing::TestWithParam<Case> {
+ protected:
+  Kernels() : profile_(kProfiles, GetParam().gpu, GetParam().stack), machine_(Machine::of(profile_.measured_on())) {}
+  std::string name(const char* what) const { return std::string(GetParam().gpu) + "/" + GetParam().stack + " " + what; }
+  Profile profile_;
+  Machine machine_;
+};
+
+// Sizes that models have: no side below 256.
+bool practical(const GemmSample& s) { return s.n >= 256 && s.k >= 256; }
+
+TEST_P(Kernels, GemmTokensHeldOut) {
+  const auto all = profile_.gemm(Precision::bf16);
+  std::set<double> ms;
+  for (const auto& s : all) ms.insert(s.m);
+  const std::vector<double> ordered(ms.begin(), ms.end());
+  std::set<double> out;
+  for (size_t i = 2; i + 1 < ordered.size(); i += 3) out.insert(ordered[i]);
+  const auto [kept, held] = split(all, [&](const GemmSample& s) { return out.count(s.m) > 0; });
+  const GemmTable table(kept, Precision::bf16, machine_);
+  Errors errors;
+  for (const auto& s : held)
+    if (practical(s)) errors.add(table.price(machine_, Precision::bf16, s.m, s.n, s.k).seconds, s.seconds);
+  errors.print(name("gemm, every third token count held out"));
+  EXPECT_LT(errors.quantile(0.5), 0.04);
+  EXPECT_LT(errors.quantile(0.9), 0.15);
+}
+
+TEST_P(Kernels, GemmShapesHeldOut) {
+  const auto all = profile_.gemm(Precision::bf16);
+  std::set<std::pair<double, double>> shapes;
+  for (const auto& s : all)
+    if (practical(s) && s.n <= 32768 && s.k <= 32768) shapes.insert({s.n, s.k});
+  Errors errors;
+  size_t i = 0;
+  for (const auto& shape : shapes) {
+    if (shapes.size() > 100 && ++i % 7 != 0) continue;
+    const auto [kept, held] = split(all, [&](const GemmSample& s) { return s.n == shape.first && s.k == shape.second; });
+    const GemmTable table(kept, Precision::bf16, machine_);
+    for (const auto& s : held) errors.add(table.price(machine_, Precision::bf16, s.m, s.n, s.k).seconds, s.seconds);
+  }
+  errors.print(name("gemm, weight shapes held out one by one"));
+  EXPECT_LT(errors.quantile(0.5), 0.12);
+}
+
+TEST_P(Kernels, DecodeHeldOut) {
+  const auto [kept, held] = split(profile_.attention(Precision::bf16), [](const AttentionSample& s) {
+    return s.q_len == 1 && static_cast<int>(std::lround(std::log2(s.batch) + std::log2(s.past_len + 1))) % 3 == 1 && s.past_len > 127 &&
+           s.past_len < 65535 && s.batch > 1;
+  });
+  if (held.empty()) GTEST_SKIP();
+  const DecodeTable table(kept, 2, machine_);
+  Errors errors;
+  for (const auto& s : held)
+    errors.add(table.price(machine_, 2, s.heads, s.kv_heads, s.head_dim, s.batch, s.batch * (s.past_len + 1)).seconds, s.seconds);
+  errors.print(name("decode attention, every third point held out"));
+  EXPECT_LT(errors.quantile(0.5), 0.05);
+}
+
+TEST_P(Kernels, DecodeHeadsHeldOut) {
+  const auto all = profile_.attention(Precision::bf16);
+  std::set<std::pair<int, int>> shapes;
+  for (const auto& s : all)
+    if (s.q_len == 1) shapes.insert({s.heads, s.kv_heads});
+  if (shapes.size() < 5) GTEST_SKIP();
+  Errors errors;
+  for (const auto& shape : shapes) {
+    if (shape.second < 2 || shape.first > 40) continue;
+    const auto [kept, held] = split(all, [&](const AttentionSample& s) { return s.heads == shape.first && s.kv_heads == shape.second; });
+    const DecodeTable table(kept, 2, machine_);
+    for (const auto& s : held)
+      if (s.q_len == 1 && s.past_len > 127)
+        errors.add(table.price(machine_, 2, s.heads, s.kv_heads, s.head_dim, s.batch, s.batch * (s.past_len + 1)).seconds, s.seconds);
+  }
+  errors.print(name("decode attention, head counts held out one by one"));
+  EXPECT_LT(errors.quantile(0.5), 0.10);
+}
+
+TileWork tiles_of(const AttentionSample& s, double kv_bytes, double tile_rows) {
+  TileWork one, work;
+  one.tile_rows = work.tile_rows = tile_rows;
+  one.add(s.q_len, s.past_len, s.heads, s.kv_heads, s.head_dim, kv_bytes, true);
+  work.add(one, s.batch);
+  return work;
+}
+
+TEST_P(Kernels, PrefillHeldOut) {
+  int i = 0;
+  const auto [kept, held] = split(profile_.attention(Precision::bf16), [&](const AttentionSample& s) { return s.q_len > 1 && ++i % 5 == 0; });
+  if (held.empty()) GTEST_SKIP();
+  const PrefillTable table(kept, 2, profile_.measured_on());
+  Errors errors;
+  for (const auto& s : held)
+    if (s.q_len >= 128) errors.add(table.price(machine_, tiles_of(s, 2, table.tile_rows()), s).seconds, s.seconds);
+  errors.print(name("prefill attention, every fifth row held out"));
+  EXPECT_LT(errors.quantile(0.5), 0.08);
+}
+
+TEST_P(Kernels, MoeTokensHeldOut) {
+  const auto all = profile_.moe(Precision::bf16);
+  if (all.empty()) GTEST_SKIP();
+  std::set<double> ms;
+  for (const auto& s : all) ms.insert(s.tokens);
+  const std::vector<double> ordered(ms.begin(), ms.end());
+  std::set<double> out;
+  for (size_t i = 2; i + 1 < ordered.size(); i += 3) out.insert(ordered[i]);
+  const auto [kept, held] = split(all, [&](const MoeSample& s) { return out.count(s.tokens) > 0; });
+  const MoeTable table(kept, Precision::bf16, machine_);
+  Errors errors;
+  for (const auto& s : held) errors.add(table.price(machine_, Precision::bf16, s).seconds, s.seconds);
+  errors.print(name("moe, every third token count held out"));
+  EXPECT_LT(errors.quantile(0.5), 0.06);
+}
+
+TEST_P(Kernels, MixedFromTiles) {
+  const auto mixed = profile_.mixed_attention();
+  if (mixed.empty()) GTEST_SKIP();
+  std::vector<AttentionSample> alone;
+  for (const auto& s : mixed)
+    if (s.decode_batch == 0 && s.prefill_q_len > 1)
+      alone.push_back({1, s.prefill_q_len, s.prefill_past_len, s.heads, s.kv_heads, s.head_dim, s.seconds});
+  const PrefillTable table(alone, 2, profile_.measured_on());
+  Errors errors;
+  for (const auto& s : mixed) {
+    if (s.decode_batch == 0 || s.prefill_q_len == 0) continue;
+    TileWork work;
+    work.tile_rows = table.tile_rows();
+    work.add(s.prefill_q_len, s.prefill_past_len, s.heads, s.kv_heads, s.head_dim, 2, true);
+    work.add_decodes(s.decode_batch, s.decode_kv_len, s.heads, s.kv_heads, s.head_dim, 2, machine_);
+    errors.add(table.price(machine_, work, {0, 0, 0, s.heads, s.kv_heads, s.head_dim, 0}).seconds, s.seconds);
+  }
+  errors.print(name("mixed launches, from prefill alone"));
+}
+
+INSTANTIATE_TEST_SUITE_P(Measured, Kernels,
+                         testing::Values(Case{"h100-sxm", "vllm-0.14"}, Case{"h100-sxm", "torch-2.11"}, Case{"a100-sxm-80gb", "vllm-0.14"},
+                                         Case{"h200-sxm", "vllm-0.19"}, Case{"h200-sxm", "torch-2.11"}, Case{"rtx-4090", "vllm-0.19"},
+                                         Case{"rtx-pro-6000", "vllm-0.19"}),
+                         [](const auto& info) {
+                           std::string name = std::string(info.param.gpu) + "_" + info.param.stack;
+                           std::replace_if(name.begin(), name.end(), [](char c) { return !std::isalnum(static_cast<unsigned char>(c)); }, '_');
+                           return name;
+                         });
+
+struct Transfer {
+  Case from, to;
+};
+class Carried : public testing::TestWithParam<Transfer> {};
+
+TEST_P(Carried, ToAnotherGpu) {
+  const auto& [from, to] = GetParam();
+  const Profile source(kProfiles, from.gpu, from.stack), target(kProfiles, to.gpu, to.stack);
+  const Machine on = Machine::of(source.measured_on()), at = Machine::of(target.measured_on());
+  const std::string name = std::string(from.gpu) + " -> " + to.gpu + " ";
+  const GemmTable gemm(source.gemm(Precision::bf16), Precision::bf16, on);
+  Errors memory_bound, compute_bound;
+  for (const auto& s : target.gemm(Precision::bf16))
+    if (practical(s)) (s.m <= 128 ? memory_bound : compute_bound).add(gemm.price(at, Precision::bf16, s.m, s.n, s.k).seconds, s.seconds);
+  memory_bound.print(name + "gemm, m up to 128");
+  compute_bound.print(name + "gemm, m above 128");
+  const auto samples = source.attention(Precision::bf16);
+  const DecodeTable decode(samples, 2, on);
+  const PrefillTable prefill(samples, 2, source.measured_on());
+  Errors decodes, prefills;
+  for (const auto& s : target.attention(Precision::bf16)) {
+    if (s.q_len == 1 && s.past_len > 127 && s.head_dim == 128)
+      decodes.add(decode.price(at, 2, s.heads, s.kv_heads, s.head_dim, s.batch, s.batch * (s.past_len + 1)).seconds, s.seconds);
+    else if (s.q_len >= 128 && s.head_dim == 128 && !prefill.empty())
+      prefills.add(prefill.price(at, tiles_of(s, 2, prefill.tile_rows()), s).seconds, s.seconds);
+  }
+  decodes.print(name + "decode attention");
+  if (!prefills.relative.empty()) prefills.print(name + "prefill attention");
+  if (const auto moes = target.moe(Precision::bf16); !moes.empty()) {
+    const MoeTable moe(source.moe(Precision::bf16), Precision::bf16, on);
+    Errors errors;
+    for (const auto& s : moes) errors.add(moe.price(at, Precision::bf16, s).seconds, s.seconds);
+    errors.print(name + "moe");
+  }
+  EXPECT_LT(memory_bound.quantile(0.5), 0.25);
+}
+
+INSTANTIATE_TEST_SUITE_P(Pairs, Carried,
+                         testing::Values(Transfer{{"h100-sxm", "torch-2.11"}, {"h200-sxm", "torch-2.11"}},
+                                         Transfer{{"h100-sxm", "vllm-0.14"}, {"h200-sxm", "vllm-0.19"}},
+                                         Transfer{{"a100-sxm-80gb", "vllm-0.14"}, {"h100-sxm", "vllm-0.14"}},
+                                         Transfer{{"h100-sxm", "vllm-0.14"}, {"a100-sxm-80gb", "vllm-0.14"}}));
+
+}  // namespace
+}  // namespace dssim
