@@ -34,7 +34,7 @@ int Cluster::nics_per_node() const {
 }
 
 double Cluster::power_w() const {
-  return nodes * node.power_w;
+  return nodes * (node.power_w > 0 ? node.power_w : node.gpus * gpu.tdp_w);
 }
 
 double Cluster::price_usd() const {
@@ -56,12 +56,12 @@ Cluster read_cluster(const Config& table) {
     throw table.error(
         "gpus", fmt::format("{} GPUs on {} nodes leaves nodes empty; use at most {} nodes", gpus, cluster.nodes, gpus));
   cluster.gpus = static_cast<int>(gpus);
-  if (table.has("fabric"))
+  if (table.find_text("fabric"))
     cluster.fabric = load_fabric(catalogue, entry_name(table, "fabric", catalogue, CatalogueKind::fabric));
   else if (cluster.nodes > 1)
     throw table.error("fabric", fmt::format("is missing: {} nodes need one, e.g. {}", cluster.nodes,
                                             join(catalogue.names(CatalogueKind::fabric), ", ")));
-  if (table.has("storage"))
+  if (table.find_text("storage"))
     cluster.storage = load_storage(catalogue, entry_name(table, "storage", catalogue, CatalogueKind::storage));
   finish(cluster, catalogue);
   catalogue.refuse_unused_overrides();

@@ -42,7 +42,7 @@ void ClusterNetwork::lay_out() {
   using enum Interconnect;
   const double link = gpu_.nvlink_bytes_per_s * node_.link_efficiency;
   const double pcie = gpu_.pcie_bytes_per_s * node_.pcie_efficiency;
-  const bool switched = node_.interconnect == nvswitch || (fabric_ && fabric_->nvlink_domain_nodes > 1 && link > 0);
+  const bool switched = node_.interconnect == nvswitch;
   const bool paired =
       node_.interconnect == nvlink_mesh || node_.interconnect == xgmi_mesh || node_.interconnect == nvlink_pairs;
   if ((node_.interconnect == nvswitch || paired) && link <= 0)
@@ -219,6 +219,10 @@ PathKind ClusterNetwork::walk(EndpointId source, EndpointId destination, Route& 
   }
   walk_outside(a, b, into);
   return PathKind::network;
+}
+
+bool ClusterNetwork::is_mesh() const {
+  return node_.interconnect == Interconnect::nvlink_mesh || node_.interconnect == Interconnect::xgmi_mesh;
 }
 
 void ClusterNetwork::route(EndpointId source, EndpointId destination, Route& into) const {

@@ -47,6 +47,13 @@ class ClusterNetwork final : public Topology {
   EndpointId gpu(int index) const { return static_cast<EndpointId>(index); }
   EndpointId host(int node) const { return static_cast<EndpointId>(gpus_ + node); }
   Path path(EndpointId source, EndpointId destination) const;
+  // As route(), and what kind of path it is.
+  PathKind walk(EndpointId source, EndpointId destination, Route& into) const;
+
+  // Where a GPU has links of its own to each other GPU of its node (meshes), so that a ring may run over all of them at
+  // once.
+  bool is_mesh() const;
+  int node_of(int gpu_index) const { return gpu_index / per_node_; }
 
   uint32_t endpoint_count() const override;
   uint32_t link_count() const override;
@@ -74,7 +81,6 @@ class ClusterNetwork final : public Topology {
   int nic_of(int slot) const { return slot < 0 ? 0 : slot * nics_ / node_.gpus; }
   int leaf_of(int node, int nic) const;
   int pair_links(int slot_a, int slot_b) const;
-  PathKind walk(EndpointId source, EndpointId destination, Route& into) const;
   PathKind walk_inside(Place a, Place b, Route& into) const;
   void walk_outside(Place a, Place b, Route& into) const;
   void to_root(Place a, std::vector<LinkId>& links) const;

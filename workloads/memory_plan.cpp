@@ -105,10 +105,11 @@ double forward_bytes(const Architecture& m, const Deployment& d) {
          unquantised_bytes(d.weights);
 }
 
-// Sampling max_sequences rows of the whole vocabulary (every GPU of the last stage gathers them): fp32 logits, and the sort
-// for top-k and top-p with its 64-bit indices and scratch, 9.8 times the fp32 logits in all; the pass's output still held.
-// Measured: vLLM 0.6.4 on Llama-3-8B, H100, 256 sequences, T = 8192: peak 1.26 GiB at TP 1 and at TP 2 (vllm pull 10511),
-// which is 9.8 once the 64 MiB of output are taken off. The same operations in PyTorch 2.11 on an H100 peak at 9.96.
+// Sampling max_sequences rows of the whole vocabulary (every GPU of the last stage gathers them): fp32 logits, and the
+// sort for top-k and top-p with its 64-bit indices and scratch, 9.8 times the fp32 logits in all; the pass's output
+// still held. Measured: vLLM 0.6.4 on Llama-3-8B, H100, 256 sequences, T = 8192: peak 1.26 GiB at TP 1 and at TP 2
+// (vllm pull 10511), which is 9.8 once the 64 MiB of output are taken off. The same operations in PyTorch 2.11 on an
+// H100 peak at 9.96.
 constexpr double kSamplerCopies = 9.8;
 
 double sampler_bytes(const Architecture& m, const Deployment& d) {
@@ -208,11 +209,12 @@ struct Search {
 };
 
 void fewer_bits(const Search& search, const Deployment& d, std::vector<std::string>& lines) {
-  for (const Precision format : {Precision::bf16, Precision::fp8, Precision::int8, Precision::int4}) {
+  for (const Precision format : {Precision::bf16, Precision::fp8, Precision::int4}) {
     Deployment other = d;
     other.weights = format;
     if (linear_weight_bytes(format) >= linear_weight_bytes(d.weights) || !search.fits(other)) continue;
-    lines.push_back(fmt::format("weights = \"{}\"{}", name_of(format), search.left(other)));
+    const char* same_size = format == Precision::fp8 ? " or \"int8\"" : "";
+    lines.push_back(fmt::format("weights = \"{}\"{}{}", name_of(format), same_size, search.left(other)));
   }
   Deployment other = d;
   other.kv_cache = Precision::fp8;

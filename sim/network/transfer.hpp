@@ -2,13 +2,17 @@
 #pragma once
 
 // Moving bytes between GPUs: one transfer alone on the network, the same as a flow of the simulation, and an all-reduce
-// over paths that no measured table covers (PCIe, host memory, the fabric).
+// where no measured table covers it (PCIe, host memory, the fabric).
 //
 //   transfer alone   latency of the path + bytes / its slowest link
-//   all-reduce       NCCL's ring: 2(n−1) steps of bytes/n over the slowest link of the ring, each step with the latency
-//   of
-//                    its protocol; the quicker of the protocols LL and Simple (formula and constants: docs/network.md)
+//   all-reduce       the quickest protocol of: base + (2(n−1) − 2(m−1)) intra + 2(m−1) inter + 2(n−1)/n bytes / (share
+//   × B)
+//
+// for n GPUs on m nodes, where B is what the ring's busiest link leaves it, and base, the time of a step (intra, inter)
+// and the share of B come with the protocol. Source: the cost model by which NCCL chooses among its own algorithms
+// (src/graph/tuning.cc, versions 2.18 to 2.26); constants in transfer.cpp, checks in docs/platform.md.
 
+#include <array>
 #include <span>
 
 #include "platforms/cluster_network.hpp"
@@ -23,7 +27,25 @@ double transfer_time_s(const ClusterNetwork& network, int source_gpu, int destin
 void start_transfer(Simulation& simulation, const ClusterNetwork& network, int source_gpu, int destination_gpu,
                     double bytes, EventHandler& done, uint64_t tag = 0);
 
-// Every GPU of the group ends with the sum over the group. `bytes` is one GPU's buffer. 0 for a group of one.
+// All-reduce over a group of GPUs by NCCL's ring: everyone ends with the sum. Worked out once for a group, then priced
+// by size.
+class RingAllReduce {
+ public:
+  RingAllReduce(const ClusterNetwork& network, std::span<const int> gpus);
+
+  double time_s(double bytes) const;  // `bytes`: one GPU's buffer; 0 for a group of one
+  // The bus bandwidth it tends to with size (nccl-tests: 2(n−1)/n × bytes / time).
+  double bytes_per_s() const { return bytes_per_s_; }
+
+ private:
+  void take_paths_inside(const ClusterNetwork& network, std::span<const int> members);
+
+  int gpus_ = 0, nodes_ = 0;
+  bool inside_nvlink_ = true, one_per_node_ = false;
+  double network_latency_s_ = 0;  // 0: no step crosses the network
+  double bytes_per_s_ = 0;
+};
+
 double ring_all_reduce_time_s(const ClusterNetwork& network, std::span<const int> gpus, double bytes);
 
 }  // namespace dssim

@@ -46,6 +46,8 @@ class ScratchFolder {
 
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path write(const std::string& name, std::string_view contents) const {
+    // Truncating a file that exists makes some file systems wait for the disk at close.
+    std::filesystem::remove(path_ / name);
     std::ofstream(path_ / name, std::ios::binary) << contents;
     return path_ / name;
   }

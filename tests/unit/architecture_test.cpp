@@ -162,9 +162,8 @@ TEST(ReadModel, TakesNameOrConfigAndPrecisions) {
   EXPECT_EQ(quantised.kv_cache, Precision::fp8);
 
   test::ScratchFolder folder;
-  folder.write(
-      "config.json",
-      R"({"model_type": "gpt2", "n_layer": 12, "n_embd": 768, "n_head": 12,
+  folder.write("config.json",
+               R"({"model_type": "gpt2", "n_layer": 12, "n_embd": 768, "n_head": 12,
           "vocab_size": 50257, "n_positions": 1024})");
   EXPECT_EQ(read("config = \"config.json\"", folder.path()).architecture.parameters(), 124'439'808);  // GPT-2 small
 

@@ -112,13 +112,12 @@ TEST(HuggingFace, RefusesWhatIsMissingOrAbsurdByKey) {
 }
 
 TEST(HuggingFace, RefusesShapesItDoesNotModel) {
-  EXPECT_NE(
-      message_of(
-          R"({"model_type": "opt", "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16,
+  EXPECT_NE(message_of(
+                R"({"model_type": "opt", "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16,
                            "ffn_dim": 4096,
                            "vocab_size": 50272, "max_position_embeddings": 2048, "word_embed_proj_dim": 512})")
-          .find("word_embed_proj_dim"),
-      std::string::npos);
+                .find("word_embed_proj_dim"),
+            std::string::npos);
   EXPECT_NE(message_of(R"({"model_type": "bert", "is_decoder": true})").find("is_decoder"), std::string::npos);
 }
 
