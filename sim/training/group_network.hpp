@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// How long a collective takes when every group of its kind runs it at the same time, as they do in training: each tensor group,
+// each data group, each pair of neighbouring stages.
+//
+// Model: a group is {first, first + stride, …}; the groups of one kind tile the cluster. Time = latency term + bandwidth term of one
+// group alone × sharing, where sharing is how much more the busiest link of the representative group (GPU 0's) carries from all
+// groups that touch GPU 0's node than from that group alone. Node 0 stands for all nodes: they are alike. Remembered per (kind,
+// stride, size) and per bytes. Link loads are kept for the report's utilisation.
+// Units: seconds, bytes. Tested by tests/invariant/training_network_test.cpp.
+
+#include <map>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "sim/network/collective.hpp"
+
+namespace dssim {
+
+struct Group {
+  int stride = 1, size = 1;
+  int block() const { return stride * size; }
+};
+
+// Bytes on the busiest link of each sort, in one direction.
+struct LinkLoad {
+  double node_link_bytes = 0;  // inside the node: NVLink or PCIe
+  double fabric_bytes = 0;     // NIC or anything behind it
+};
+
+class GroupNetwork {
+ public:
+  // Both must outlive this. GPUs 0 … gpus−1 of the cluster take part.
+  GroupNetwork(const Cluster& cluster, const ClusterNetwork& network, const CollectiveModel& collectives, int gpus);
+
+  double seconds(CollectiveKind kind, Group group, double bytes);
+  // The part of it that more bandwidth does not shorten.
+  double latency_s(CollectiveKind kind, Group group, double bytes);
+  // Sends of `bytes` from every GPU to the one `stride` further on, in both directions where `both`.
+  double send_seconds(int stride, double bytes, bool both);
+  // What the group's wire bytes would take over the node's own links at the rate of a large transfer.
+  double wire_seconds(CollectiveKind kind, Group group, double bytes) const;
+
+  LinkLoad load(CollectiveKind kind, Group group, double bytes);
+  LinkLoad send_load(int stride, double bytes, bool both);
+  double node_link_bytes_per_s() const { return node_link_bytes_per_s_; }
+  double fabric_bytes_per_s() const { return fabric_bytes_per_s_; }
+  bool spans_nodes(Group group) const;
+
+  uint64_t flows() const { return flows_; }  // priced so far
+
+ private:
+  struct Shared {
+    double factor = 1;
+    LinkLoad per_byte;
+  };
+  struct Flow {
+    int source, destination;
+    double bytes;
+  };
+  const Shared& shared(CollectiveKind kind, Group group);
+  std::vector<int> members(Group group, int first) const;
+  std::map<LinkId, double> loads(const std::vector<Flow>& flows);
+  LinkLoad busiest(const std::map<LinkId, double>& loads) const;
+
+  const Cluster& cluster_;
+  const ClusterNetwork& network_;
+  const CollectiveModel& collectives_;
+  int gpus_;
+  double node_link_bytes_per_s_ = 0, fabric_bytes_per_s_ = 0;
+  std::map<std::tuple<CollectiveKind, int, int>, Shared> shared_;
+  std::map<std::tuple<CollectiveKind, int, int, double>, CollectiveTime> times_;
+  std::map<std::pair<int, bool>, std::pair<double, LinkLoad>> sends_;  // seconds a byte, load a byte
+  uint64_t flows_ = 0;
+};
+
+}  // namespace dssim

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sim/training/layer_cost.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+namespace dssim {
+namespace {
+
+double value(int64_t count) { return static_cast<double>(count); }
+
+bool is_aligned(double side) { return std::fmod(side, 8) == 0; }
+
+}  // namespace
+
+double expected_maximum(double n) {
+  if (n <= 1) return 0;
+  const double p = (n - 0.375) / (n + 0.25);
+  double low = 0, high = 40;
+  for (int i = 0; i < 100; ++i) {
+    const double middle = (low + high) / 2;
+    (0.5 * std::erfc(-middle / std::sqrt(2.0)) < p ? low : high) = middle;
+  }
+  return low;
+}
+
+PassCost& PassCost::operator+=(const PassCost& other) {
+  compute_s += other.compute_s;
+  tensor_s += other.tensor_s;
+  context_s += other.context_s;
+  expert_s += other.expert_s;
+  launch_s += other.launch_s;
+  weight_s += other.weight_s;
+  score_s += other.score_s;
+  return *this;
+}
+
+PassCost PassCost::times(double count) const {
+  return {compute_s * count, tensor_s * count, context_s * count, expert_s * count, launch_s * count, weight_s * count, score_s * count};
+}
+
+LayerCost::LayerCost(const TrainingJob& job, const TrainingStack& stack, const CostModel& kernels, GroupNetwork& network)
+    : job_(job),
+      stack_(stack),
+      kernels_(kernels),
+      network_(network),
+      tokens_(job.micro_batch_tokens()),
+      hidden_(value(job.model.hidden)),
+      width_bytes_(job.parameter_bytes()),
+      outside_(job.sequence_parallel ? 1.0 / job.tensor_parallel : 1.0) {
+  layer_ = layer_costs();
+  embedding_ = embedding_costs();
+  head_ = head_costs();
+}
+
+double LayerCost::product_seconds(double m, double n, double k) {
+  const Price price = kernels_.gemm(job_.precision, m, n, k);
+  const bool aligned = is_aligned(m) && is_aligned(n) && is_aligned(k);
+  const double seconds = price.seconds / stack_.sustained_matmul * (aligned ? 1 : stack_.unaligned_slowdown);
+  coverage_s_[static_cast<size_t>(price.coverage)] += seconds;
+  return seconds;
+}
+
+void LayerCost::add_product(PassCosts& into, double m, double n, double k) {
+  into.forward.compute_s += product_seconds(m, n, k);
+  const double weight_s = product_seconds(n, k, m);
+  into.backward.compute_s += product_seconds(m, k, n) + weight_s;
+  into.backward.weight_s += weight_s;
+}
+
+void LayerCost::add_traffic(PassCosts& into, Traffic traffic, double values) {
+  const double seconds = values * width_bytes_ / (kernels_.gpu().memory_bytes_per_s * stack_.memory_efficiency);
+  into.forward.compute_s += traffic.forward * seconds;
+  into.backward.compute_s += traffic.backward * seconds;
+}
+
+double LayerCost::skew_s(int ranks) const { return stack_.launch_skew_s * expected_maximum(ranks); }
+
+double LayerCost::tensor_bytes() const { return tokens_ * hidden_ * width_bytes_; }
+
+// `count` all-reduces of the layer's output in each direction.
+void LayerCost::add_tensor_collectives(PassCosts& into, double count) {
+  if (job_.tensor_parallel <= 1) return;
+  const Group group = tensor_group();
+  const double bytes = tensor_bytes();
+  const double one = job_.sequence_parallel ? network_.seconds(CollectiveKind::reduce_scatter, group, bytes) +
+                                                  network_.seconds(CollectiveKind::all_gather, group, bytes)
+                                            : network_.seconds(CollectiveKind::all_reduce, group, bytes);
+  for (PassCost* pass : {&into.forward, &into.backward}) {
+    pass->tensor_s += count * (one + skew_s(job_.tensor_parallel));
+    pass->launch_s += count * (stack_.collective_launch_s + skew_s(job_.tensor_parallel));
+  }
+}
+
+void LayerCost::add_attention(PassCosts& into) {
+  const Architecture& m = job_.model;
+  const double t = job_.tensor_parallel, heads = std::max(1.0, value(m.heads) / t), dim = value(m.head_dim);
+  const double kv_heads = value(kv_heads_per_gpu(m, job_.tensor_parallel));
+  const double sequence = value(job_.sequence), queries = sequence / job_.context_parallel, sequences = value(job_.micro_batch);
+  if (job_.attention == TrainingAttention::flash) {
+    // A context-parallel rank takes two slices, one from each end, so that all have the same work: the mean past is half.
+    const std::vector<AttentionChunk> chunks(static_cast<size_t>(job_.micro_batch), {queries, (sequence - queries) / 2});
+    const AttentionHeads shape{static_cast<int64_t>(heads), static_cast<int64_t>(kv_heads), m.head_dim, Precision::bf16};
+    const Price price = kernels_.prefill_attention(shape, chunks, !m.is_encoder());
+    // Tables are of 16-bit values; wider ones go at the ratio of the rates.
+    const double wider = kernels_.gpu().matrix_flops_per_s(Precision::bf16) /
+                         std::min(kernels_.gpu().matrix_flops_per_s(Precision::bf16), kernels_.gpu().matrix_flops_per_s(job_.precision));
+    const double seconds = price.seconds * wider / stack_.sustained_matmul;
+    coverage_s_[static_cast<size_t>(price.coverage)] += seconds;
+    into.forward.compute_s += seconds;
+    into.backward.compute_s += stack_.flash_backward * seconds;
+  } else {
+    const double scores = sequences * heads * queries * sequence;
+    const double bandwidth = kernels_.gpu().memory_bytes_per_s * stack_.memory_efficiency;
+    const double rate = stack_.score_product * kernels_.gpu().matrix_flops_per_s(job_.precision);
+    const double moved = width_bytes_ * (scores + 2 * sequences * heads * queries * dim);
+    const double product_s = std::max(2 * scores * dim / rate, moved / bandwidth);
+    PassCosts core;
+    core.forward.compute_s = 2 * product_s;
+    core.backward.compute_s = 4 * product_s;
+    add_traffic(core, stack_.scores, scores);
+    core.forward.score_s = core.forward.compute_s;
+    coverage_s_[static_cast<size_t>(Coverage::outside)] += core.forward.compute_s + core.backward.compute_s;
+    into.forward += core.forward;
+    into.backward += core.backward;
+  }
+  const double q = heads * dim, kv = kv_heads * dim;
+  add_traffic(into, stack_.layout, tokens_ * (q + 2 * kv));
+  if (m.positions == Positions::rotary) add_traffic(into, stack_.rope, tokens_ * (q + kv));
+  if (job_.context_parallel > 1) {
+    // Keys and values of the whole sequence are gathered; their gradients are scattered back.
+    const double bytes = 2 * kv * width_bytes_ * sequences * sequence;
+    into.forward.context_s += network_.seconds(CollectiveKind::all_gather, context_group(), bytes);
+    into.backward.context_s += network_.seconds(CollectiveKind::all_gather, context_group(), bytes) +
+                               network_.seconds(CollectiveKind::reduce_scatter, context_group(), bytes);
+    into.forward.launch_s += stack_.collective_launch_s;
+    into.backward.launch_s += 2 * stack_.collective_launch_s;
+  }
+}
+
+void LayerCost::add_feed_forward(PassCosts& into) {
+  const Architecture& m = job_.model;
+  const double t = job_.tensor_parallel, ffn = value(m.ffn) / t;
+  const bool gated = m.activation == Activation::gated;
+  const double up = gated ? 2 * ffn : ffn;
+  if (!m.is_moe()) {
+    add_product(into, tokens_, up, hidden_);
+    add_product(into, tokens_, hidden_, ffn);
+    add_traffic(into, gated ? stack_.gated : stack_.plain, tokens_ * ffn);
+    return;
+  }
+  // Router, then each expert's products over its share of the tokens that this GPU's experts get, routing taken as even.
+  const double ep = job_.expert_parallel, local = value(m.experts) / ep, routed = tokens_ * value(m.experts_per_token);
+  add_product(into, tokens_, value(m.experts), hidden_);
+  PassCosts expert;
+  const double rows = std::max(1.0, std::round(routed / local));
+  add_product(expert, rows, up, hidden_);
+  add_product(expert, rows, hidden_, ffn);
+  into.forward += expert.forward.times(local);
+  into.backward += expert.backward.times(local);
+  add_traffic(into, gated ? stack_.gated : stack_.plain, routed * ffn);
+  add_traffic(into, {4, 4}, routed * hidden_);  // tokens gathered for their experts, and their results summed
+  if (job_.expert_parallel > 1) {
+    // Dispatch and combine; every tensor rank moves its share of the hidden width.
+    const double bytes = routed * hidden_ * width_bytes_ / t;
+    const double one = network_.seconds(CollectiveKind::all_to_all, expert_group(), bytes) + skew_s(job_.expert_parallel);
+    for (PassCost* pass : {&into.forward, &into.backward}) {
+      pass->expert_s += 2 * one;
+      pass->launch_s += 2 * stack_.collective_launch_s;
+    }
+  }
+}
+
+PassCosts LayerCost::layer_costs() {
+  const Architecture& m = job_.model;
+  const double t = job_.tensor_parallel;
+  const double q = value(m.q_width()) / t, kv = value(kv_heads_per_gpu(m, job_.tensor_parallel) * m.head_dim);
+  PassCosts costs;
+  costs.forward.launch_s = stack_.forward_launch_s;
+  costs.backward.launch_s = stack_.backward_launch_s;
+  add_product(costs, tokens_, q + 2 * kv, hidden_);
+  add_product(costs, tokens_, hidden_, q);
+  add_attention(costs);
+  add_feed_forward(costs);
+  const double values = tokens_ * hidden_ * outside_;
+  const double dropout = m.linear_bias ? stack_.dropout_values : 0;
+  add_traffic(costs, stack_.norm, 2 * values);
+  add_traffic(costs, {stack_.residual.forward + dropout, stack_.residual.backward + dropout}, 2 * values);
+  add_tensor_collectives(costs, 2);
+  return costs;
+}
+
+PassCosts LayerCost::embedding_costs() {
+  PassCosts costs;
+  add_traffic(costs, {2, 2}, tokens_ * hidden_ * outside_);
+  if (job_.tensor_parallel > 1) {
+    costs.forward.tensor_s = network_.seconds(CollectiveKind::all_reduce, tensor_group(), tensor_bytes());
+    costs.forward.launch_s = stack_.collective_launch_s;
+  }
+  return costs;
+}
+
+PassCosts LayerCost::head_costs() {
+  PassCosts costs;
+  if (job_.model.is_encoder()) return costs;
+  const double vocabulary = job_.tensor_parallel == 1 ? value(job_.model.vocabulary)
+                                                      : value(vocabulary_per_gpu(job_.model, job_.tensor_parallel));
+  add_product(costs, tokens_, vocabulary, hidden_);
+  add_traffic(costs, stack_.norm, tokens_ * hidden_ * outside_);
+  // The loss computes in fp32 whatever the products' format: bytes are given, not values.
+  const double loss_s = tokens_ * vocabulary * stack_.vocabulary_bytes / (kernels_.gpu().memory_bytes_per_s * stack_.memory_efficiency);
+  costs.forward.compute_s += loss_s / 2;
+  costs.backward.compute_s += loss_s / 2;
+  if (job_.tensor_parallel > 1) {
+    costs.backward.tensor_s = network_.seconds(CollectiveKind::all_reduce, tensor_group(), tensor_bytes());
+    costs.backward.launch_s = stack_.collective_launch_s;
+  }
+  costs.forward.launch_s += stack_.forward_launch_s / 2;
+  costs.backward.launch_s += stack_.backward_launch_s / 2;
+  return costs;
+}
+
+PassCost LayerCost::recomputed() const {
+  switch (job_.recompute) {
+    case Recompute::none: return {};
+    case Recompute::full: return layer_.forward;
+    case Recompute::selective: {
+      // FlashAttention repeats its scores in any case, inside its backward.
+      PassCost scores;
+      scores.compute_s = layer_.forward.score_s;
+      return scores;
+    }
+  }
+  return {};
+}
+
+}  // namespace dssim

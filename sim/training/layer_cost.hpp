@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// What one transformer layer, the embedding and the output head cost one GPU for one micro-batch, forward and backward.
+//
+//   matrix products   forward (m,n,k), backward its two products: the input's gradient (m,k,n) and the weight's (n,k,m), each
+//                     priced by its own shape, so twice the forward's FLOPs but rarely twice its time
+//   attention         flash: the measured kernel, backward flash_backward × forward; unfused: batched products over all scores
+//                     and the softmax's and dropout's passes over them in memory
+//   element-wise      values moved (TrainingStack) ÷ bandwidth
+//   collectives       tensor: all-reduce after each half of the layer, or with sequence parallelism a reduce-scatter and an
+//                     all-gather (the same bytes); context: keys and values gathered, gradients scattered; expert: two
+//                     all-to-alls each way
+//   host              launches; a pass takes the longer of its GPU time and its launches
+// Units: seconds, FLOPs. Tested by tests/unit/training_layer_test.cpp.
+
+#include <array>
+
+#include "kernels/cost_model.hpp"
+#include "sim/training/group_network.hpp"
+#include "sim/training/training_job.hpp"
+#include "sim/training/training_stack.hpp"
+
+namespace dssim {
+
+struct PassCost {
+  double compute_s = 0;   // kernels
+  double tensor_s = 0, context_s = 0, expert_s = 0;  // collectives on the critical path
+  double launch_s = 0;    // host time of the launches
+  double weight_s = 0;    // part of compute_s: weight gradients
+  double score_s = 0;     // part of compute_s: unfused attention over the scores (what selective recomputation repeats)
+
+  double collectives_s() const { return tensor_s + context_s + expert_s; }
+  double gpu_s() const { return compute_s + collectives_s(); }
+  double seconds() const { return gpu_s() > launch_s ? gpu_s() : launch_s; }
+  double host_s() const { return seconds() - gpu_s(); }  // the GPU waits for launches
+
+  PassCost& operator+=(const PassCost& other);
+  PassCost times(double count) const;
+};
+
+struct PassCosts {
+  PassCost forward, backward;
+};
+
+class LayerCost {
+ public:
+  // All must outlive this.
+  LayerCost(const TrainingJob& job, const TrainingStack& stack, const CostModel& kernels, GroupNetwork& network);
+
+  // Without recomputation.
+  const PassCosts& layer() const { return layer_; }
+  const PassCosts& embedding() const { return embedding_; }
+  const PassCosts& head() const { return head_; }  // final norm, output products, loss
+  // The forward work that backward repeats, in one layer.
+  PassCost recomputed() const;
+  // Seconds by coverage of one layer's priced kernels, for trust.
+  const std::array<double, 3>& coverage_s() const { return coverage_s_; }
+
+  Group tensor_group() const { return {1, job_.tensor_parallel}; }
+  Group context_group() const { return {job_.tensor_parallel, job_.context_parallel}; }
+  Group expert_group() const { return {job_.tensor_parallel, job_.expert_parallel}; }
+  // Bytes of each all-reduce of a layer's output over the tensor group.
+  double tensor_bytes() const;
+
+ private:
+  void add_product(PassCosts& into, double m, double n, double k);
+  void add_traffic(PassCosts& into, Traffic traffic, double values);
+  void add_attention(PassCosts& into);
+  void add_feed_forward(PassCosts& into);
+  void add_tensor_collectives(PassCosts& into, double count);
+  PassCosts layer_costs();
+  PassCosts embedding_costs();
+  PassCosts head_costs();
+  double product_seconds(double m, double n, double k);
+  double skew_s(int ranks) const;
+
+  const TrainingJob& job_;
+  const TrainingStack& stack_;
+  const CostModel& kernels_;
+  GroupNetwork& network_;
+  double tokens_, hidden_, width_bytes_;
+  double outside_;  // share of the tokens that work outside the tensor-parallel products sees
+  std::array<double, 3> coverage_s_{};
+  PassCosts layer_, embedding_, head_;
+};
+
+// Expected greatest of n draws from a standard normal (Blom 1958: the (n − 0.375)/(n + 0.25) quantile); 0 for n = 1.
+double expected_maximum(double n);
+
+}  // namespace dssim

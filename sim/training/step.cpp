@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sim/training/step.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "sim/training/sharding.hpp"
+
+namespace dssim {
+namespace {
+
+double value(int64_t count) { return static_cast<double>(count); }
+
+// Parameters of matrix products that one token passes through: layers and head.
+double product_parameters(const Architecture& m, bool layers_only) {
+  const double hidden = value(m.hidden);
+  const double matrices = (m.activation == Activation::gated ? 3 : 2) * hidden * value(m.ffn);
+  double layer = 2 * hidden * value(m.q_width()) + 2 * hidden * value(m.kv_width());
+  layer += m.is_moe() ? matrices * value(m.experts_per_token) + hidden * value(m.experts) : matrices;
+  return value(m.layers) * layer + (layers_only || m.is_encoder() ? 0 : hidden * value(m.vocabulary));
+}
+
+// FLOPs of scores and of their product with the values, forward, one token of a sequence this long.
+double attention_flops(const TrainingJob& job) {
+  return 4 * value(job.model.layers) * value(job.model.q_width()) * value(job.sequence);
+}
+
+// Bytes the optimizer moves per parameter it updates: gradient, moments and weights read, moments and weights written.
+double optimizer_traffic(const TrainingJob& job) {
+  const double weight = job.parameter_bytes();
+  const double moments = optimizer_bytes_per_parameter(job) - (job.master_weights && weight < 4 ? 4 : 0);
+  const double master = job.master_weights && weight < 4 ? 8 + weight : 2 * weight;
+  return bytes_of(job.gradient_precision) + 2 * moments + master;
+}
+
+}  // namespace
+
+double model_flops_per_step(const TrainingJob& job) {
+  return job.tokens_per_step() * (6 * product_parameters(job.model, false) + 3 * attention_flops(job));
+}
+
+double hardware_flops_per_step(const TrainingJob& job) {
+  double again = 0;
+  if (job.recompute == Recompute::full) again = 2 * product_parameters(job.model, true) + attention_flops(job);
+  if (job.recompute == Recompute::selective && job.attention == TrainingAttention::unfused) again = attention_flops(job);
+  return model_flops_per_step(job) + job.tokens_per_step() * again;
+}
+
+double exposed_seconds(double exchange_s, double window_s, double buckets) {
+  if (exchange_s <= 0) return 0;
+  // Either the last bucket trails the window, or the exchanges have been queueing since the first.
+  return std::max(exchange_s / buckets, window_s / buckets + exchange_s - window_s);
+}
+
+// One step being put together.
+class StepPredictor::Builder {
+ public:
+  Builder(StepPredictor& owner, const TrainingJob& job)
+      : owner_(owner),
+        job_(job),
+        schedule_(find_schedule(job.schedule)),
+        stages_(job.pipeline_parallel),
+        chunks_(schedule_.chunks_per_stage(job.virtual_stages)),
+        layers_(layers_by_position(job.model.layers, schedule_.positions(stages_, chunks_))),
+        cost_(job, owner.stack_, owner.kernels_, owner.groups_) {}
+
+  TrainingStep build() {
+    TrainingStep step;
+    run(step);
+    add_gradients(step.parts);
+    add_optimizer(step.parts);
+    add_stragglers(step.parts);
+    add_input(step.parts);
+    finish(step);
+    return step;
+  }
+
+ private:
+  struct Position {
+    PassCost forward, backward, again;        // again: recomputed in backward
+    double forward_data_s = 0, backward_data_s = 0;  // shards gathered or scattered in each micro-batch
+  };
+
+  GroupNetwork& groups() { return owner_.groups_; }
+  Group data_group(bool experts) const {
+    // Ranks that hold the same experts lie expert_parallel ranks apart.
+    const int apart = experts ? job_.expert_parallel : 1;
+    return {job_.tensor_parallel * apart, job_.gradient_ranks() / apart};
+  }
+
+  void fill_positions() {
+    for (size_t p = 0; p < layers_.size(); ++p) {
+      const double layers = value(layers_[p]);
+      Position at;
+      at.forward = cost_.layer().forward.times(layers);
+      at.backward = cost_.layer().backward.times(layers);
+      at.again = cost_.recomputed().times(layers);
+      if (p == 0) {
+        at.forward += cost_.embedding().forward;
+        at.backward += cost_.embedding().backward;
+      }
+      if (p + 1 == layers_.size()) {
+        at.forward += cost_.head().forward;
+        at.backward += cost_.head().backward;
+      }
+      if (schedule_.overlaps_experts()) hide_experts(at);
+      add_shards(at, layers);
+      positions_.push_back(at);
+    }
+  }
+
+  // The passes of the other direction run beside the all-to-alls: only what exceeds their compute is left.
+  static void hide_experts(Position& at) {
+    at.forward.expert_s = std::max(0.0, at.forward.expert_s - at.backward.compute_s);
+    at.backward.expert_s = std::max(0.0, at.backward.expert_s - at.forward.compute_s);
+  }
+
+  // ZeRO-3: each layer's shards are gathered one layer ahead, forward and again backward, and its gradients scattered.
+  void add_shards(Position& at, double layers) {
+    if (job_.sharding != Sharding::zero3) return;
+    const auto parameters = stage_parameters(job_, 0);
+    double held = 0;
+    for (size_t p = 0; p < layers_.size(); p += static_cast<size_t>(stages_)) held += value(layers_[p]);
+    for (const auto& e : step_exchanges(job_, parameters.shared, parameters.experts)) {
+      const Group group = data_group(e.experts);
+      const double one = groups().seconds(e.kind, group, e.bytes / held);
+      const bool forward = e.phase == ExchangePhase::each_forward;
+      const PassCost& pass = forward ? at.forward : at.backward;
+      double& data_s = forward ? at.forward_data_s : at.backward_data_s;
+      data_s += owner_.stack_.overlap_cost * hidden_cost(e.kind, group, e.bytes / held, one) * layers;
+      data_s += job_.overlap_parameters ? one + (layers - 1) * std::max(0.0, one - pass.seconds() / layers) : one * layers;
+    }
+  }
+
+  // Compute lost beside an exchange: what its bytes would keep the GPU's own links busy, at most its own time.
+  double hidden_cost(CollectiveKind kind, Group group, double bytes, double seconds) {
+    return groups().spans_nodes(group) ? std::min(seconds, groups().wire_seconds(kind, group, bytes)) : seconds;
+  }
+
+  double transfer_s() {
+    if (stages_ == 1) return 0;
+    const bool parts = job_.tensor_parallel > 1 && (job_.sequence_parallel || owner_.stack_.pipeline_scatter);
+    const double bytes = cost_.tensor_bytes();
+    double seconds = groups().send_seconds(stage_stride(), parts ? bytes / job_.tensor_parallel : bytes, true);
+    if (parts && !job_.sequence_parallel) seconds += groups().seconds(CollectiveKind::all_gather, cost_.tensor_group(), bytes);
+    sent_bytes_ = parts ? bytes / job_.tensor_parallel : bytes;
+    // Sends beside compute show only where they outlast a pass.
+    if (owner_.stack_.pipeline_overlap) seconds = std::max(0.0, seconds - positions_.front().forward.seconds());
+    return seconds;
+  }
+  int stage_stride() const { return job_.tensor_parallel * job_.context_parallel * job_.data_parallel; }
+
+  static double forward_s(const Position& at) { return at.forward.seconds() + at.forward_data_s; }
+  static double backward_s(const Position& at) {
+    PassCost both = at.backward;
+    both += at.again;
+    return both.seconds() + at.backward_data_s;
+  }
+
+  void run(TrainingStep& step) {
+    fill_positions();
+    std::vector<PositionTime> times;
+    for (const auto& at : positions_)
+      times.push_back({forward_s(at), backward_s(at), std::min(at.backward.weight_s, backward_s(at))});
+    const int micro_batches = static_cast<int>(job_.micro_batches());
+    const auto timing = run_pipeline_collapsed(schedule_, stages_, micro_batches, chunks_, times, transfer_s());
+    step.passes = timing.passes;
+    const auto busiest = std::max_element(timing.busy_s.begin(), timing.busy_s.end()) - timing.busy_s.begin();
+    StepParts& parts = step.parts;
+    const double half = schedule_.weight_copies() > 1 ? 0.5 : 1;  // each direction sees half of the micro-batches
+    for (size_t p = 0; p < positions_.size(); ++p) {
+      const bool here = schedule_.weight_copies() > 1
+                            ? static_cast<long>(p) == busiest || static_cast<long>(positions_.size() - 1 - p) == busiest
+                            : static_cast<long>(p) % stages_ == busiest;
+      if (here) add_work(parts, positions_[p], half * micro_batches);
+    }
+    parts.pipeline_bubble_s = std::max(0.0, timing.makespan_s - timing.busy_s[static_cast<size_t>(busiest)]);
+    busy_s_ = timing.busy_s[static_cast<size_t>(busiest)];
+    step.memory = plan_training_memory(job_, owner_.stack_, owner_.cluster_.gpu.memory_bytes, timing.peak_in_flight);
+  }
+
+  static void add_work(StepParts& parts, const Position& at, double count) {
+    parts.compute_s += count * (at.forward.compute_s + at.backward.compute_s);
+    parts.tensor_s += count * (at.forward.tensor_s + at.backward.tensor_s);
+    parts.expert_s += count * (at.forward.expert_s + at.backward.expert_s);
+    parts.context_s += count * (at.forward.context_s + at.backward.context_s);
+    parts.recompute_s += count * at.again.gpu_s();
+    parts.data_s += count * (at.forward_data_s + at.backward_data_s);
+    PassCost both = at.backward;
+    both += at.again;
+    parts.host_s += count * (at.forward.host_s() + both.host_s());
+  }
+
+  // The first stage ends last, so its exchanges decide.
+  void add_gradients(StepParts& parts) {
+    const auto parameters = stage_parameters(job_, 0);
+    double window_s = 0, forward_window_s = 0;
+    for (size_t p = 0; p < positions_.size(); p += static_cast<size_t>(stages_)) {
+      window_s += backward_s(positions_[p]);
+      forward_window_s += forward_s(positions_[p]);
+    }
+    if (job_.exchange == GradientExchange::parameter_server) {
+      const double exchange_s = server_seconds(parameters.total());
+      parts.data_s += job_.overlap_gradients ? exposed_seconds(exchange_s, window_s, bucket_count(parameters.total())) : exchange_s;
+    } else {
+      for (const auto& e : step_exchanges(job_, parameters.shared, parameters.experts)) {
+        if (e.phase != ExchangePhase::backward && e.phase != ExchangePhase::parameters) continue;
+        const bool gradients = e.phase == ExchangePhase::backward;
+        const bool overlaps = gradients ? job_.overlap_gradients : job_.overlap_parameters;
+        const Group group = data_group(e.experts);
+        const double buckets = overlaps ? std::max(1.0, std::ceil(e.bytes / job_.bucket_bytes)) : 1;
+        const double seconds = buckets * groups().seconds(e.kind, group, e.bytes / buckets);
+        if (!overlaps) {
+          parts.data_s += seconds;
+          continue;
+        }
+        parts.data_s += exposed_seconds(seconds, gradients ? window_s : forward_window_s, buckets);
+        parts.data_s += owner_.stack_.overlap_cost * hidden_cost(e.kind, group, e.bytes, seconds);
+      }
+    }
+    if (job_.gradient_ranks() > 1) parts.data_s += encode_seconds(parameters.total());
+  }
+
+  double bucket_count(double parameters) const {
+    return std::max(1.0, std::ceil(parameters * compressed_gradient(job_).wire_bytes / job_.bucket_bytes));
+  }
+
+  double moved_seconds(double bytes) const {
+    return bytes / (owner_.cluster_.gpu.memory_bytes_per_s * owner_.stack_.memory_efficiency);
+  }
+
+  // Compression, and the copies into and out of buckets.
+  double encode_seconds(double parameters) const {
+    const auto compressed = compressed_gradient(job_);
+    const double flops = compressed.flops * parameters / owner_.cluster_.gpu.matrix_flops_per_s(Precision::fp32);
+    double seconds = std::max(flops, moved_seconds(compressed.moved_bytes * parameters));
+    if (job_.sharding == Sharding::none && job_.exchange == GradientExchange::all_reduce)
+      seconds += moved_seconds(owner_.stack_.bucket_values * bytes_of(job_.gradient_precision) * parameters);
+    return seconds;
+  }
+
+  // Every worker pushes its gradients to the servers that hold those parameters, and pulls them back.
+  double server_seconds(double parameters) const {
+    const Cluster& c = owner_.cluster_;
+    const double nic = c.fabric->nic_bytes_per_s * c.fabric->efficiency, node_rate = nic * c.nics_per_node();
+    const double bytes = parameters * (compressed_gradient(job_).wire_bytes + job_.parameter_bytes());
+    const double workers = job_.gpus();
+    const double at_worker = bytes * std::min(c.gpus_per_node(), job_.gpus()) / node_rate;
+    const double at_server = bytes * workers / (node_rate * job_.parameter_servers);
+    const double update = parameters * workers / job_.gradient_ranks() * 4 * 7 / c.node.host_memory_bytes_per_s / job_.parameter_servers;
+    return std::max(at_worker, at_server) + update;
+  }
+
+  void add_optimizer(StepParts& parts) {
+    const auto parameters = stage_parameters(job_, 0);
+    double owned = parameters.total();
+    if (job_.sharding != Sharding::none)
+      owned = parameters.shared / job_.gradient_ranks() + parameters.experts * job_.expert_parallel / job_.gradient_ranks();
+    const double bytes = job_.exchange == GradientExchange::parameter_server ? 0 : owned * optimizer_traffic(job_);
+    parts.optimizer_s = moved_seconds(bytes) + owner_.stack_.step_host_s;
+  }
+
+  void add_stragglers(StepParts& parts) {
+    const double spread = std::hypot(owner_.stack_.gpu_spread, job_.jitter);
+    const double worst = spread * expected_maximum(job_.gpus()) + job_.slow_gpu - 1;
+    parts.stragglers_s = worst * busy_s_;
+  }
+
+  void add_input(StepParts& parts) {
+    const Cluster& c = owner_.cluster_;
+    const double nodes = std::ceil(static_cast<double>(job_.gpus()) / c.gpus_per_node());
+    double seconds = 0;
+    if (job_.input_bytes_per_sequence > 0 && c.storage) {
+      const double bytes = job_.input_bytes_per_sequence * value(job_.global_batch);
+      const double node_limit = c.storage->client_read_bytes_per_s > 0 ? c.storage->client_read_bytes_per_s * nodes : HUGE_VAL;
+      const double rate = c.storage->scope == "node" ? c.storage->read_bytes_per_s * nodes : std::min(c.storage->read_bytes_per_s, node_limit);
+      seconds = bytes / rate;
+    }
+    if (job_.input_sequences_per_s_per_node > 0)
+      seconds = std::max(seconds, value(job_.global_batch) / (job_.input_sequences_per_s_per_node * nodes));
+    // Loaders work one step ahead.
+    parts.input_s = std::max(0.0, seconds - parts.total_s());
+  }
+
+  void finish(TrainingStep& step) {
+    step.gpus = job_.gpus();
+    step.micro_batches = job_.micro_batches();
+    step.tokens_per_s = job_.tokens_per_step() / step.step_s();
+    step.model_flops = model_flops_per_step(job_);
+    step.hardware_flops = hardware_flops_per_step(job_);
+    step.peak_flops_per_s = owner_.cluster_.gpu.matrix_flops_per_s(job_.precision) * job_.gpus();
+    step.coverage_s = cost_.coverage_s();
+    const auto parameters = stage_parameters(job_, 0);
+    const auto exchanges = step_exchanges(job_, parameters.shared, parameters.experts);
+    const double micro_batches = value(job_.micro_batches());
+    step.gradient_bytes_sent = bytes_sent(exchanges, job_.micro_batches());
+    const auto add = [&](LinkLoad load, double times) {
+      step.node_link_bytes += load.node_link_bytes * times;
+      step.fabric_bytes += load.fabric_bytes * times;
+    };
+    for (const auto& e : exchanges) {
+      const bool each = e.phase == ExchangePhase::each_forward || e.phase == ExchangePhase::each_backward;
+      add(groups().load(e.kind, data_group(e.experts), e.bytes), each ? micro_batches : 1);
+    }
+    double layers = 0;
+    for (size_t p = 0; p < layers_.size(); p += static_cast<size_t>(stages_)) layers += value(layers_[p]);
+    const double passes = job_.recompute == Recompute::full ? 6 : 4;
+    add(groups().load(CollectiveKind::all_reduce, cost_.tensor_group(), cost_.tensor_bytes()), passes * layers * micro_batches);
+    if (stages_ > 1) add(groups().send_load(stage_stride(), sent_bytes_, false), 2 * micro_batches * job_.virtual_stages);
+    step.node_link_bytes_per_s = groups().node_link_bytes_per_s();
+    step.fabric_bytes_per_s = groups().fabric_bytes_per_s();
+    step.flows = groups().flows();
+  }
+
+  StepPredictor& owner_;
+  const TrainingJob& job_;
+  const PipelineSchedule& schedule_;
+  int stages_, chunks_;
+  std::vector<int64_t> layers_;
+  LayerCost cost_;
+  std::vector<Position> positions_;
+  double busy_s_ = 0, sent_bytes_ = 0;
+};
+
+StepPredictor::StepPredictor(const Cluster& cluster, const std::string& stack_name)
+    : cluster_(cluster),
+      stack_(load_training_stack(cluster.gpu, stack_name)),
+      kernels_(load_training_kernels(cluster.gpu, stack_)),
+      network_(cluster_),
+      collectives_(cluster_, network_),
+      groups_(cluster_, network_, collectives_, cluster_.gpus) {}
+
+std::vector<std::string> StepPredictor::sources() const {
+  auto lines = kernels_.sources();
+  for (auto& line : collectives_.sources()) lines.push_back(std::move(line));
+  lines.push_back("training figures of " + stack_.gpu + "/" + stack_.name + ": " + stack_.title);
+  std::sort(lines.begin(), lines.end());
+  lines.erase(std::unique(lines.begin(), lines.end()), lines.end());
+  return lines;
+}
+
+TrainingMemory StepPredictor::memory(const TrainingJob& job) const {
+  return plan_training_memory(job, stack_, cluster_.gpu.memory_bytes, in_flight_chunks(job));
+}
+
+TrainingStep StepPredictor::predict(const TrainingJob& job) { return Builder(*this, job).build(); }
+
+}  // namespace dssim
