@@ -170,7 +170,7 @@ CostModel::Impl::Impl(std::filesystem::path root, const Gpu& gpu, const std::str
     throw bad_input(unknown_name("stack", asked, stacks));
 
   // How far each profile is from what was asked: another version of the engine counts little, another engine as much as
-  // another architecture.
+  // two other architectures.
   const auto engine = [](const std::string& name) { return name.substr(0, name.find('-')); };
   const auto is_asked = [&](const Location& l) { return asked.empty() ? l.stack.starts_with("vllm") : l.stack == asked; };
   std::vector<std::pair<double, Location>> ranked;
@@ -178,7 +178,7 @@ CostModel::Impl::Impl(std::filesystem::path root, const Gpu& gpu, const std::str
     const Profile profile(root_, l.gpu, l.stack);
     if (!profile.kernels().empty() && l.stack != asked) continue;  // borrowed tables are ranked where they lie
     const double gpu_distance = l.gpu == gpu.name ? 0 : distance(target_, Machine::of(profile.measured_on()));
-    const double stack_distance = is_asked(l) ? 0 : engine(l.stack) == engine(asked.empty() ? "vllm" : asked) ? 0.25 : 1;
+    const double stack_distance = is_asked(l) ? 0 : engine(l.stack) == engine(asked.empty() ? "vllm" : asked) ? 0.25 : 2;
     ranked.emplace_back(gpu_distance + stack_distance, l);
   }
   std::stable_sort(ranked.begin(), ranked.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
@@ -217,14 +217,13 @@ std::vector<std::string> CostModel::sources() const {
 }
 
 Price CostModel::gemm(Precision weights, double m, double n, double k) const {
-  auto [table, coverage] = impl_->find([&](const ProfileTables& t) { return t.gemm(weights); });
-  if (!table || coverage != Coverage::inside) {
-    // The stack's own 16-bit table says more about its shapes than another stack's table of this format.
-    if (const auto* own = impl_->tables(0).gemm(Precision::bf16); own) {
-      table = own;
-      coverage = impl_->transferred_ ? Coverage::outside : Coverage::inside;
-    }
-  }
+  // A format this profile has no table of: another profile's, if measured on the same architecture, else the efficiency of this
+  // profile's 16-bit products.
+  auto [table, coverage] = impl_->find([&](const ProfileTables& t) {
+    const bool usable = &t == &impl_->tables(0) || t.machine().architecture == impl_->target_.architecture;
+    return usable ? t.gemm(weights) : nullptr;
+  });
+  if (!table) std::tie(table, coverage) = impl_->find([&](const ProfileTables& t) { return t.gemm(Precision::bf16); });
   Price price = table->price(impl_->target_, weights, m, n, k);
   price.coverage = worse(price.coverage, coverage);
   return price;
