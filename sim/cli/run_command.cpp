@@ -14,12 +14,13 @@ constexpr std::string_view kUsage = R"(dssim: what will these GPUs, links and di
 
   dssim SCENARIO.toml [--set KEY=VALUE]... [--seed N] [--json FILE|-]
         [--requests FILE] [--out DIR] [--quiet]
-      simulate a scenario: QPS, TTFT, TPOT, latency, memory fit, bottleneck, trust
+      simulate it: QPS, TTFT, TPOT, latency, memory fit, bottleneck, trust
   dssim step SCENARIO.toml (--decode B --kv L | --prefill T [--past P])
       how long one engine iteration takes, operator by operator
   dssim fit SCENARIO.toml
       memory only: does it fit, how many KV tokens are left, what would fit
-  dssim catalogue [gpus|nodes|fabrics|nics|cpus|storage|models|traces|stacks] [NAME]
+  dssim catalogue [gpus|nodes|fabrics|nics|cpus|storage|models|traces|stacks]
+        [NAME]
       what can be named in a scenario, every figure with its source
 
 Each command has --help. Exit status: 0 done, 2 bad input, 3 the configuration
