@@ -3,13 +3,13 @@
 
 #include <gtest/gtest.h>
 
-#include <cmath>
 #include <unistd.h>
+#include <cmath>
 
 #include <filesystem>
 #include <fstream>
-#include <random>
 #include <functional>
+#include <random>
 
 #include "platforms/cluster_network.hpp"
 #include "sim/base/error.hpp"
@@ -119,6 +119,19 @@ TEST(CatalogueTest, DenseRatesOnly) {
   EXPECT_DOUBLE_EQ(load_gpu("h100-sxm").matrix_flops_per_s(Precision::int4), 989e12);        // dequantised
   EXPECT_DOUBLE_EQ(load_gpu("jetson-agx-orin").matrix_flops_per_s(Precision::int8), 85e12);  // not 275 TOPS
   EXPECT_DOUBLE_EQ(load_gpu("jetson-nano").matrix_flops_per_s(Precision::bf16), 0.472e12);
+}
+
+TEST(CatalogueTest, EveryKeyIsDocumented) {
+  const std::string page = read_file(std::filesystem::path(DSSIM_SOURCE_DIR) / "docs/catalogue.md");
+  for (const CatalogueKind kind : catalogue_kinds()) {
+    const size_t section = page.find("### `" + std::string(name_of(kind)) + "`");
+    ASSERT_NE(section, std::string::npos);
+    const std::string text = page.substr(section, page.find("\n##", section + 4) - section);
+    for (const auto& spec : figure_specs(kind))
+      EXPECT_NE(text.find("| `" + std::string(spec.key) + "`"), std::string::npos) << spec.key;
+    for (const auto& spec : word_specs(kind))
+      EXPECT_NE(text.find("| `" + std::string(spec.key) + "`"), std::string::npos) << spec.key;
+  }
 }
 
 class FolderOfOne : public ::testing::Test {
