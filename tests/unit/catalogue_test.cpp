@@ -252,6 +252,13 @@ TEST(ClusterTest, OverridesAnyFigureAndWord) {
     if (entry.kind == CatalogueKind::gpu) EXPECT_EQ(entry.figures.at("memory_bandwidth").kind, FigureKind::scenario);
 }
 
+TEST(ClusterTest, AbsurdSizesEndInAnError) {
+  const Cluster c = from(
+      "[cluster]\nnode = \"dgx-h100\"\nnodes = 100000\nfabric = \"ndr400-rail\"\n[cluster.override]\n\"node.nics\" = "
+      "1000000");
+  EXPECT_THROW(ClusterNetwork{c}, Error);
+}
+
 TEST(ClusterTest, ErrorsNameTheKeyAndTheRemedy) {
   const auto error = [](const std::string& text) { return message_of([&] { from("[cluster]\n" + text); }); };
   EXPECT_EQ(error("node = \"dgx-h10\""), "s.toml:2: cluster.node: unknown node 'dgx-h10'; did you mean 'dgx-h100'?");
@@ -271,6 +278,8 @@ TEST(ClusterTest, ErrorsNameTheKeyAndTheRemedy) {
   EXPECT_NE(error(o + "\"gpu.memory\" = \"0 GB\"").find("must be more than zero"), std::string::npos);
   EXPECT_NE(error(o + "\"node.gpus\" = 2.5").find("must be a whole number"), std::string::npos);
   EXPECT_NE(error(o + "\"node.gpus\" = 1e300").find("must be a whole number"), std::string::npos);
+  EXPECT_NE(error(o + "\"node.sockets\" = 1000001").find("must be a whole number of at most 1000000"),
+            std::string::npos);
   EXPECT_NE(error(o + "\"node.interconnect\" = \"nvswich\"").find("did you mean 'nvswitch'?"), std::string::npos);
   EXPECT_NE(error(o + "\"fabric.port\" = \"1 Gb/s\"").find("this cluster uses no fabric to change"), std::string::npos);
   EXPECT_NE(error(o + "\"node.pcie_efficiency\" = 1.5").find("must not be more than 1"), std::string::npos);
