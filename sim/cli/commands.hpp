@@ -15,6 +15,7 @@ int run_command(const Words& words);  // picks the subcommand; a scenario file s
 int run_scenario(const Words& words);
 int run_step(const Words& words);
 int run_fit(const Words& words);
+int run_validate(const Words& words);
 int run_catalogue(const Words& words);
 
 }  // namespace dssim

@@ -19,6 +19,8 @@ constexpr std::string_view kUsage = R"(dssim: what will these GPUs, links and di
       how long one engine iteration takes, operator by operator
   dssim fit SCENARIO.toml
       memory only: does it fit, how many KV tokens are left, what would fit
+  dssim validate SCENARIO.toml [--requests FILE] [--iterations FILE]
+      hold the prediction against a measured run
   dssim catalogue [gpus|nodes|fabrics|nics|cpus|storage|models|traces|stacks]
         [NAME]
       what can be named in a scenario, every figure with its source
@@ -43,9 +45,10 @@ int run_command(const Words& words) {
   }
   if (command == "step") return run_step(rest);
   if (command == "fit") return run_fit(rest);
+  if (command == "validate") return run_validate(rest);
   if (command == "catalogue") return run_catalogue(rest);
   // A word without a dot that is no file is a mistyped command rather than a scenario.
-  const std::vector<std::string> commands{"step", "fit", "catalogue"};
+  const std::vector<std::string> commands{"step", "fit", "validate", "catalogue"};
   if (!command.starts_with("-") && command.find('.') == std::string::npos && !std::filesystem::exists(command))
     throw bad_input(unknown_name("command", command, commands) + "; or give a scenario file, e.g. scenarios/quickstart.toml");
   return run_scenario(words);
