@@ -154,6 +154,14 @@ def attention(chip, source, target, name):
     screens, prefills, impossible = {}, defaultdict(int), defaultdict(int)
     raw = [(r, True) for r in read(f"{source}/attention_decode.csv")]
     raw += [(r, False) for r in read(f"{source}/attention_prefill.csv") if r["q_len"] != "1"]
+    for r in read(f"{source}/attention_mixed.csv"):
+        # Prefill and decode in one launch: kept where one of them is absent. The model derives the rest (docs/cost-model.md).
+        q, b = number(r["prefill_q_len"]), number(r["decode_batch"])
+        if q > 1 and b == 0:
+            raw.append((dict(r, kv_dtype=r["dtype"], batch="1", q_len=r["prefill_q_len"], past_len=r["prefill_past_len"]), False))
+        elif q == 0 and b > 0:
+            past = str(number(r["decode_kv_len"]) - 1)
+            raw.append((dict(r, kv_dtype=r["dtype"], batch=r["decode_batch"], q_len="1", past_len=past), True))
     for r in read(f"{source}/attention.csv"):
         q = number(r["q_len"])
         r.update(kv_dtype=r["dtype"], past_len=str(number(r["kv_len"]) - q), head_dim="128")
@@ -180,21 +188,6 @@ def attention(chip, source, target, name):
         rows = screen.keep_monotone(rows, lambda r: (shape(r), r[3], r[4]), lambda r: r[2], repeat=True)
         rows.sort(key=lambda r: (r[3] != 1, r[7], r[5], r[6], r[2], r[3], r[4]))
         write(f"{target}/attention.{f}.csv.gz", columns, rows)
-        screen.report(len(rows))
-    mixed(chip, source, target, name)
-
-
-def mixed(chip, source, target, name):
-    screen, rows = Screen(f"{name} attention_mixed"), []
-    columns = ["heads", "kv_heads", "head_dim", "prefill_q_len", "prefill_past_len", "decode_batch", "decode_kv_len"]
-    for r in read(f"{source}/attention_mixed.csv"):
-        h, kv, d, q, p, b, length = key = tuple(number(r[c]) for c in columns)
-        s = float(r["seconds"])
-        pairs = q * p + q * (q + 1) / 2 + b * length
-        if screen.possible(chip, chip["bf16"], 4 * h * d * pairs, 4 * kv * d * (q + p + b * length), s):
-            rows.append(key + (s,))
-    if rows:
-        write(f"{target}/attention_mixed.bf16.csv.gz", columns + ["seconds"], rows)
         screen.report(len(rows))
 
 
