@@ -9,12 +9,12 @@ namespace dssim {
 namespace {
 
 constexpr double kEmptyBlockS = 0.7e-6;  // RTX 4090, vLLM 0.19: prefill launches with and without decodes beside them
-constexpr double kHeadWeight = 0.5;  // of a doubling of heads against one of KV length or tiles
+constexpr double kHeadWeight = 0.5;      // of a doubling of heads against one of KV length or tiles
 
 }  // namespace
 
-void TileWork::add(double new_tokens, double past_tokens, double heads, double kv_heads, double head_dim, double kv_bytes,
-                   bool causal) {
+void TileWork::add(double new_tokens, double past_tokens, double heads, double kv_heads, double head_dim,
+                   double kv_bytes, bool causal) {
   const double chunk_tiles = std::ceil(new_tokens / tile_rows);
   const double kv = past_tokens + new_tokens;
   // Tile i of a causal chunk sees past + min(new, (i + 1) tile_rows); the sum is arithmetic but for the last tile.
@@ -41,8 +41,8 @@ void TileWork::add(const TileWork& other, double times) {
   most_tiles = std::max(most_tiles, other.most_tiles);
 }
 
-void TileWork::add_decodes(double batch, double kv_length, double heads, double kv_heads, double head_dim, double kv_bytes,
-                           const Machine& machine) {
+void TileWork::add_decodes(double batch, double kv_length, double heads, double kv_heads, double head_dim,
+                           double kv_bytes, const Machine& machine) {
   TileWork one;
   one.tile_rows = tile_rows;
   one.add(1, kv_length - 1, heads, kv_heads, head_dim, kv_bytes, true);
@@ -53,7 +53,8 @@ void TileWork::add_decodes(double batch, double kv_length, double heads, double 
   bytes += (reads - 1) * head_bytes * kv_heads;
 }
 
-// ---- decode -----------------------------------------------------------------------------------------------------------
+// ---- decode
+// -----------------------------------------------------------------------------------------------------------
 
 DecodeTable::DecodeTable(std::span<const AttentionSample> samples, double kv_bytes, const Machine& source)
     : kv_bytes_(kv_bytes), source_(source) {
@@ -63,7 +64,8 @@ DecodeTable::DecodeTable(std::span<const AttentionSample> samples, double kv_byt
   for (const auto& s : samples) {
     if (s.q_len != 1) continue;
     const double length = s.past_len + 1;
-    const double ideal = floor_s_ + roofline(source_, kv_bytes_, s.heads, s.kv_heads, s.head_dim, s.batch, s.batch * length);
+    const double ideal =
+        floor_s_ + roofline(source_, kv_bytes_, s.heads, s.kv_heads, s.head_dim, s.batch, s.batch * length);
     tables[{s.head_dim, s.heads, s.kv_heads}][s.batch].add(length, std::log(ideal / s.seconds));
   }
   for (auto& [shape, by_batch] : tables) {
@@ -76,10 +78,11 @@ DecodeTable::DecodeTable(std::span<const AttentionSample> samples, double kv_byt
   }
 }
 
-double DecodeTable::roofline(const Machine& machine, double kv_bytes, double heads, double kv_heads, double head_dim, double batch,
-                             double kv_tokens) {
+double DecodeTable::roofline(const Machine& machine, double kv_bytes, double heads, double kv_heads, double head_dim,
+                             double batch, double kv_tokens) {
   const double bytes = 2 * kv_tokens * kv_heads * head_dim * kv_bytes + 4 * batch * heads * head_dim;
-  return std::max(bytes / machine.memory_bytes_per_s, 4 * heads * head_dim * kv_tokens / machine.flops_per_s(Precision::bf16));
+  return std::max(bytes / machine.memory_bytes_per_s,
+                  4 * heads * head_dim * kv_tokens / machine.flops_per_s(Precision::bf16));
 }
 
 double DecodeTable::Family::log_efficiency(double log_batch, double log_length, Coverage& coverage) const {
@@ -99,10 +102,11 @@ double DecodeTable::Family::log_efficiency(double log_batch, double log_length, 
   return w > 1 - 1e-12 ? one(i) : (1 - w) * one(i - 1) + w * one(i);
 }
 
-std::vector<DecodeTable::Lookup> DecodeTable::lookups_for(int heads, int kv_heads, int head_dim, Coverage& coverage) const {
+std::vector<DecodeTable::Lookup> DecodeTable::lookups_for(int heads, int kv_heads, int head_dim,
+                                                          Coverage& coverage) const {
   const double group = std::log2(static_cast<double>(heads) / kv_heads);
-  // The nearest measured family with a group at most, and one with a group at least, the asked one; among equals the nearest
-  // head_dim, then the nearest KV heads.
+  // The nearest measured family with a group at most, and one with a group at least, the asked one; among equals the
+  // nearest head_dim, then the nearest KV heads.
   const auto distance = [&](const Family& f) {
     return 4 * std::abs(std::log2(static_cast<double>(f.head_dim) / head_dim)) +
            std::abs(std::log2(static_cast<double>(f.kv_heads) / kv_heads)) / 16;
@@ -120,8 +124,12 @@ std::vector<DecodeTable::Lookup> DecodeTable::lookups_for(int heads, int kv_head
     return index;
   };
   const size_t low = best(true), high = best(false);
-  const auto group_of = [&](size_t i) { return std::log2(static_cast<double>(families_[i].heads) / families_[i].kv_heads); };
-  const auto lookup = [&](size_t i, double weight) { return Lookup{i, static_cast<double>(kv_heads) / families_[i].kv_heads, weight}; };
+  const auto group_of = [&](size_t i) {
+    return std::log2(static_cast<double>(families_[i].heads) / families_[i].kv_heads);
+  };
+  const auto lookup = [&](size_t i, double weight) {
+    return Lookup{i, static_cast<double>(kv_heads) / families_[i].kv_heads, weight};
+  };
   const auto& f = families_[low < families_.size() ? low : high];
   if (low == families_.size() || high == families_.size()) {
     coverage = worse(coverage, Coverage::outside);
@@ -143,15 +151,19 @@ Price DecodeTable::price(const Machine& target, double kv_bytes, int heads, int 
   double log_efficiency = 0;
   const double log_length = std::log2(std::max(1.0, kv_tokens / batch));
   for (const auto& l : lookups_for(heads, kv_heads, head_dim, coverage))
-    log_efficiency += l.weight * families_[l.family].log_efficiency(std::log2(batch * l.batch_factor), log_length, coverage);
+    log_efficiency +=
+        l.weight * families_[l.family].log_efficiency(std::log2(batch * l.batch_factor), log_length, coverage);
   const double ideal = floor_s_ + roofline(target, kv_bytes, heads, kv_heads, head_dim, batch, kv_tokens);
   return {ideal / std::exp(log_efficiency), coverage};
 }
 
-// ---- prefill ----------------------------------------------------------------------------------------------------------
+// ---- prefill
+// ----------------------------------------------------------------------------------------------------------
 
 PrefillTable::PrefillTable(std::span<const AttentionSample> samples, double kv_bytes, const MeasuredGpu& measured_on)
-    : source_(Machine::of(measured_on)), writes_kv_(measured_on.attention_writes_kv), tile_rows_(measured_on.attention_tile_rows) {
+    : source_(Machine::of(measured_on)),
+      writes_kv_(measured_on.attention_writes_kv),
+      tile_rows_(measured_on.attention_tile_rows) {
   for (const auto& s : samples)
     if (s.q_len > 1) floor_s_ = std::min(floor_s_, s.seconds);
   x_min_ = y_min_ = std::numeric_limits<double>::max();
@@ -163,7 +175,8 @@ PrefillTable::PrefillTable(std::span<const AttentionSample> samples, double kv_b
     one.add(s.q_len, s.past_len, s.heads, s.kv_heads, s.head_dim, kv_bytes, true);
     work.add(one, s.batch);
     const Point p{std::log2(work.kv_sum / work.tiles), std::log2(work.tiles), std::log2(s.kv_heads),
-                  std::log2(static_cast<double>(s.heads) / s.kv_heads), std::log(ideal(source_, work, s.head_dim) / s.seconds)};
+                  std::log2(static_cast<double>(s.heads) / s.kv_heads),
+                  std::log(ideal(source_, work, s.head_dim) / s.seconds)};
     points_.push_back(p);
     x_min_ = std::min(x_min_, p.x), x_max_ = std::max(x_max_, p.x);
     y_min_ = std::min(y_min_, p.y), y_max_ = std::max(y_max_, p.y);
@@ -176,7 +189,8 @@ PrefillTable::PrefillTable(std::span<const AttentionSample> samples, double kv_b
 double PrefillTable::ideal(const Machine& machine, const TileWork& work, double head_dim) const {
   const double rate = machine.flops_per_s(Precision::bf16);
   const double longest_flops = 4 * head_dim * work.tile_rows * work.longest_kv;
-  return floor_s_ + std::max({work.flops / rate, longest_flops / (rate / machine.sms), work.bytes / machine.memory_bytes_per_s}) +
+  return floor_s_ +
+         std::max({work.flops / rate, longest_flops / (rate / machine.sms), work.bytes / machine.memory_bytes_per_s}) +
          (writes_kv_ ? work.written / machine.memory_bytes_per_s : 0);
 }
 
@@ -186,9 +200,12 @@ PrefillTable::Grid& PrefillTable::grid_for(const AttentionSample& heads) const {
   const double kv = std::log2(heads.kv_heads), group = std::log2(static_cast<double>(heads.heads) / heads.kv_heads);
   double nearest = std::numeric_limits<double>::max();
   for (const auto& p : points_) nearest = std::min(nearest, std::abs(p.kv_heads - kv) + std::abs(p.group - group));
-  grids_.push_back({heads.heads, heads.kv_heads,
-                    std::vector<double>(static_cast<size_t>(width_ * height_), std::numeric_limits<double>::quiet_NaN()),
-                    nearest < 1e-9 ? Coverage::inside : nearest <= 2.001 ? Coverage::edge : Coverage::outside});
+  grids_.push_back(
+      {heads.heads, heads.kv_heads,
+       std::vector<double>(static_cast<size_t>(width_ * height_), std::numeric_limits<double>::quiet_NaN()),
+       nearest < 1e-9     ? Coverage::inside
+       : nearest <= 2.001 ? Coverage::edge
+                          : Coverage::outside});
   return grids_.back();
 }
 
@@ -200,7 +217,8 @@ double PrefillTable::corner(Grid& grid, int ix, int iy) const {
   const auto square = [](double d) { return d * d; };
   double sum = 0, weights = 0;
   for (const auto& p : points_) {
-    const double d2 = square(p.x - x) + square(p.y - y) + kHeadWeight * (square(p.kv_heads - kv) + square(p.group - group)) + 0.01;
+    const double d2 =
+        square(p.x - x) + square(p.y - y) + kHeadWeight * (square(p.kv_heads - kv) + square(p.group - group)) + 0.01;
     const double w = 1 / (d2 * d2);
     sum += w * p.log_efficiency;
     weights += w;
@@ -213,8 +231,11 @@ Price PrefillTable::price(const Machine& target, const TileWork& work, const Att
   const double x = std::log2(work.kv_sum / work.tiles), y = std::log2(work.tiles);
   Coverage coverage = grid.coverage;
   if (x > x_max_ + 1e-9 || x < x_min_ - 1e-9 || y > y_max_ + 1e-9 || y < y_min_ - 1e-9)
-    coverage = coverage == Coverage::outside || x > x_max_ + 1 || x < x_min_ - 1 || y > y_max_ + 1 || y < y_min_ - 1 ? Coverage::outside : Coverage::edge;
-  const double fx = std::clamp((x - x_min_) / kStep, 0.0, width_ - 1.001), fy = std::clamp((y - y_min_) / kStep, 0.0, height_ - 1.001);
+    coverage = coverage == Coverage::outside || x > x_max_ + 1 || x < x_min_ - 1 || y > y_max_ + 1 || y < y_min_ - 1
+                   ? Coverage::outside
+                   : Coverage::edge;
+  const double fx = std::clamp((x - x_min_) / kStep, 0.0, width_ - 1.001),
+               fy = std::clamp((y - y_min_) / kStep, 0.0, height_ - 1.001);
   const int ix = static_cast<int>(fx), iy = static_cast<int>(fy);
   const double wx = fx - ix, wy = fy - iy;
   const double log_efficiency = (1 - wy) * ((1 - wx) * corner(grid, ix, iy) + wx * corner(grid, ix + 1, iy)) +

@@ -4,17 +4,20 @@
 // Attention: decode (one query token a sequence) and prefill (chunks onto past KV).
 //
 // Decode: ideal = floor + max(KV bytes / memory bandwidth, 4 B h d L / matrix rate); its efficiency is interpolated in
-// (log batch, log KV length) along the measured (heads, KV heads). The unit of work is one KV head of one sequence with its
-// group of heads / kv_heads query heads, so KV heads that were not measured are read at batch × kv_heads, same group.
+// (log batch, log KV length) along the measured (heads, KV heads). The unit of work is one KV head of one sequence with
+// its group of heads / kv_heads query heads, so KV heads that were not measured are read at batch × kv_heads, same
+// group.
 //
-// Prefill: a launch is a list of tiles, some 64 or 128 query rows of one head each over the KV before it (FlashAttention's blocks).
-//   ideal = floor + max(all tiles' FLOPs / matrix rate, longest tile / one SM's rate, compulsory bytes / memory bandwidth)
+// Prefill: a launch is a list of tiles, some 64 or 128 query rows of one head each over the KV before it
+// (FlashAttention's blocks).
+//   ideal = floor + max(all tiles' FLOPs / matrix rate, longest tile / one SM's rate, compulsory bytes / memory
+//   bandwidth)
 //         + bytes of writing the new keys and values, where the table was measured with that / memory bandwidth
 //   seconds = ideal / efficiency + empty blocks × 0.7 us / SMs
-// so half-empty tiles, idle SMs and the causal triangle are in the ideal. Its efficiency is a smooth function of (mean KV length
-// of a tile, number of tiles), which makes chunks on past KV and several chunks one lookup. Points weigh by inverse fourth power of
-// their distance in log2 of those two, and of KV heads and group: the asked head counts first, their neighbours where there are none.
-// Units: SI. Tested by tests/unit/attention_table_test.cpp.
+// so half-empty tiles, idle SMs and the causal triangle are in the ideal. Its efficiency is a smooth function of (mean
+// KV length of a tile, number of tiles), which makes chunks on past KV and several chunks one lookup. Points weigh by
+// inverse fourth power of their distance in log2 of those two, and of KV heads and group: the asked head counts first,
+// their neighbours where there are none. Units: SI. Tested by tests/unit/attention_table_test.cpp.
 
 #include <map>
 #include <span>
@@ -32,19 +35,20 @@ namespace dssim {
 struct TileWork {
   double tile_rows = 128;
   double tiles = 0;
-  double flops = 0;        // of whole tiles, masked and empty rows included
-  double longest_kv = 0;   // KV length of the longest tile
-  double kv_sum = 0;       // over tiles
-  double bytes = 0;        // queries, outputs and KV, each once
-  double written = 0;      // bytes to read the new keys and values and write them to the cache
-  double columns = 0;      // heads of all sequences together
-  double most_tiles = 0;   // of one column: the launch has columns × most_tiles blocks, those without a tile are empty
+  double flops = 0;       // of whole tiles, masked and empty rows included
+  double longest_kv = 0;  // KV length of the longest tile
+  double kv_sum = 0;      // over tiles
+  double bytes = 0;       // queries, outputs and KV, each once
+  double written = 0;     // bytes to read the new keys and values and write them to the cache
+  double columns = 0;     // heads of all sequences together
+  double most_tiles = 0;  // of one column: the launch has columns × most_tiles blocks, those without a tile are empty
 
-  void add(double new_tokens, double past_tokens, double heads, double kv_heads, double head_dim, double kv_bytes, bool causal);
+  void add(double new_tokens, double past_tokens, double heads, double kv_heads, double head_dim, double kv_bytes,
+           bool causal);
   void add(const TileWork& other, double times);
-  // Decodes in a launch of FlashAttention-2, `batch` of them at `kv_length`: a tile for every query head. Blocks run sequence by
-  // sequence within a head, so heads of one group meet in the cache only where it holds a KV head of the whole batch, or where
-  // the GPU runs several heads at once; else each reads the KV again.
+  // Decodes in a launch of FlashAttention-2, `batch` of them at `kv_length`: a tile for every query head. Blocks run
+  // sequence by sequence within a head, so heads of one group meet in the cache only where it holds a KV head of the
+  // whole batch, or where the GPU runs several heads at once; else each reads the KV again.
   void add_decodes(double batch, double kv_length, double heads, double kv_heads, double head_dim, double kv_bytes,
                    const Machine& machine);
 };
@@ -53,7 +57,8 @@ class DecodeTable {
  public:
   DecodeTable(std::span<const AttentionSample> samples, double kv_bytes, const Machine& source);
   bool empty() const { return families_.empty(); }
-  Price price(const Machine& target, double kv_bytes, int heads, int kv_heads, int head_dim, double batch, double kv_tokens) const;
+  Price price(const Machine& target, double kv_bytes, int heads, int kv_heads, int head_dim, double batch,
+              double kv_tokens) const;
 
  private:
   struct Family {
@@ -67,8 +72,8 @@ class DecodeTable {
     double batch_factor, weight;
   };
   std::vector<Lookup> lookups_for(int heads, int kv_heads, int head_dim, Coverage& coverage) const;
-  static double roofline(const Machine& machine, double kv_bytes, double heads, double kv_heads, double head_dim, double batch,
-                         double kv_tokens);
+  static double roofline(const Machine& machine, double kv_bytes, double heads, double kv_heads, double head_dim,
+                         double batch, double kv_tokens);
 
   double kv_bytes_;
   Machine source_;
@@ -86,7 +91,7 @@ class PrefillTable {
 
  private:
   struct Point {
-    double x, y;  // log2 mean KV length, log2 tiles
+    double x, y;             // log2 mean KV length, log2 tiles
     double kv_heads, group;  // log2
     double log_efficiency;
   };

@@ -9,10 +9,12 @@ namespace dssim {
 double ElementwiseTable::bytes_per_value(std::string_view kernel) {
   if (kernel == "add_rmsnorm") return 8;  // reads x and the residual, writes both
   if (kernel == "silu_mul") return 6;     // reads gate and up, writes their product
+  if (kernel == "copy_d2d") return 2;     // a value is a byte, read and written
   return 4;                               // reads and writes
 }
 
-ElementwiseTable::ElementwiseTable(std::span<const ElementwiseSample> samples, const Machine& source) : source_(source) {
+ElementwiseTable::ElementwiseTable(std::span<const ElementwiseSample> samples, const Machine& source)
+    : source_(source) {
   for (const auto& s : samples) {
     auto& kernel = curves_[s.kernel];
     kernel.floor_s = std::min(kernel.floor_s, s.seconds);
@@ -38,25 +40,28 @@ CollectiveTable::CollectiveTable(std::span<const CollectiveSample> samples, cons
   }
   for (const auto& s : samples) {
     auto& group = curves_[s.collective][s.gpus];
-    group.efficiency.add(s.bytes, std::log((group.floor_s + wire_seconds(source_, s.collective, s.gpus, s.bytes)) / s.seconds));
+    group.efficiency.add(s.bytes,
+                         std::log((group.floor_s + wire_seconds(source_, s.collective, s.gpus, s.bytes)) / s.seconds));
   }
 }
 
 double CollectiveTable::wire_seconds(const Machine& machine, std::string_view name, double gpus, double bytes) {
-  const double factor = name.find("reduce_scatter") == std::string_view::npos && name.find("gather") == std::string_view::npos &&
-                                name.find("all_to_all") == std::string_view::npos && name.find("alltoall") == std::string_view::npos
-                            ? 2
-                            : 1;
+  const double factor =
+      name.find("reduce_scatter") == std::string_view::npos && name.find("gather") == std::string_view::npos &&
+              name.find("all_to_all") == std::string_view::npos && name.find("alltoall") == std::string_view::npos
+          ? 2
+          : 1;
   const double link = machine.nvlink_bytes_per_s > 0 ? machine.nvlink_bytes_per_s : machine.pcie_bytes_per_s;
   return factor * (gpus - 1) / gpus * bytes / std::max(link, 1e9);
 }
 
-Price CollectiveTable::one(const Machine& target, std::string_view name, const Group& group, int measured_gpus, int gpus,
-                           double bytes) const {
+Price CollectiveTable::one(const Machine& target, std::string_view name, const Group& group, int measured_gpus,
+                           int gpus, double bytes) const {
   const double size = std::log2(bytes);
   const double ideal = group.floor_s + wire_seconds(target, name, gpus, bytes);
   const Coverage coverage = group.efficiency.coverage_log2(size);
-  return {ideal / std::exp(group.efficiency.at_log2(size)), measured_gpus == gpus ? coverage : worse(coverage, Coverage::edge)};
+  return {ideal / std::exp(group.efficiency.at_log2(size)),
+          measured_gpus == gpus ? coverage : worse(coverage, Coverage::edge)};
 }
 
 Price CollectiveTable::price(const Machine& target, std::string_view name, int gpus, double bytes) const {
@@ -71,7 +76,8 @@ Price CollectiveTable::price(const Machine& target, std::string_view name, int g
   if (above->first == gpus || above == groups.begin()) return high;
   const auto below = std::prev(above);
   const Price low = one(target, name, below->second, below->first, gpus, bytes);
-  const double w = std::log(static_cast<double>(gpus) / below->first) / std::log(static_cast<double>(above->first) / below->first);
+  const double w =
+      std::log(static_cast<double>(gpus) / below->first) / std::log(static_cast<double>(above->first) / below->first);
   return {std::exp((1 - w) * std::log(low.seconds) + w * std::log(high.seconds)), worse(low.coverage, high.coverage)};
 }
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// Kernels whose time is a matter of bytes: element-wise kernels, copies and collectives inside a node. Each is one curve of
-// efficiency against size, ideal = floor + bytes moved / bandwidth. Tested by tests/unit/bandwidth_tables_test.cpp.
+// Kernels whose time is a matter of bytes: element-wise kernels, copies and collectives inside a node. Each is one
+// curve of efficiency against size, ideal = floor + bytes moved / bandwidth. Tested by
+// tests/unit/bandwidth_tables_test.cpp.
 
 #include <map>
 #include <span>
@@ -16,7 +17,8 @@
 
 namespace dssim {
 
-// By kernel name; the curve runs over rows × width, since the same bytes take the same time in any width that was measured.
+// By kernel name; the curve runs over rows × width, since the same bytes take the same time in any width that was
+// measured.
 class ElementwiseTable {
  public:
   ElementwiseTable(std::span<const ElementwiseSample> samples, const Machine& source);
@@ -49,7 +51,8 @@ class CollectiveTable {
   };
   // Bytes each GPU sends for `bytes` of buffer, over one direction of its links.
   static double wire_seconds(const Machine& machine, std::string_view name, double gpus, double bytes);
-  Price one(const Machine& target, std::string_view name, const Group& group, int measured_gpus, int gpus, double bytes) const;
+  Price one(const Machine& target, std::string_view name, const Group& group, int measured_gpus, int gpus,
+            double bytes) const;
 
   Machine source_;
   std::map<std::string, std::map<int, Group>, std::less<>> curves_;

@@ -25,7 +25,9 @@ constexpr double kLaunchFloor = 2.5e-6;  // shortest kernel in any of the tables
 constexpr std::string_view kElementwiseNames[] = {"add_rmsnorm", "silu_mul", "rope", "embedding", "sampler"};
 constexpr std::string_view kCollectiveNames[] = {"all_reduce", "all_gather", "reduce_scatter", "all_to_all"};
 
-std::string_view table_name(Elementwise kernel) { return kElementwiseNames[static_cast<size_t>(kernel)]; }
+std::string_view table_name(Elementwise kernel) {
+  return kElementwiseNames[static_cast<size_t>(kernel)];
+}
 
 struct Location {
   std::string gpu, stack;
@@ -39,7 +41,8 @@ std::vector<Location> find_profiles(const std::filesystem::path& root) {
       for (const auto& stack : std::filesystem::directory_iterator(gpu.path(), ignored))
         if (std::filesystem::exists(stack.path() / "stack.toml"))
           found.push_back({gpu.path().filename().string(), stack.path().filename().string()});
-  std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return std::tie(a.gpu, a.stack) < std::tie(b.gpu, b.stack); });
+  std::sort(found.begin(), found.end(),
+            [](const auto& a, const auto& b) { return std::tie(a.gpu, a.stack) < std::tie(b.gpu, b.stack); });
   return found;
 }
 
@@ -47,8 +50,23 @@ std::vector<Location> find_profiles(const std::filesystem::path& root) {
 double distance(const Machine& a, const Machine& b) {
   const auto log_ratio = [](double x, double y) { return std::abs(std::log2(x / y)); };
   const double fa = a.flops_per_s(Precision::bf16), fb = b.flops_per_s(Precision::bf16);
-  return 2 * log_ratio(fa / a.memory_bytes_per_s, fb / b.memory_bytes_per_s) + 0.5 * log_ratio(fa, fb) +
-         0.5 * log_ratio(a.memory_bytes_per_s, b.memory_bytes_per_s) + (a.architecture == b.architecture ? 0 : 1);
+  return 2 * log_ratio(fa / a.memory_bytes_per_s, fb / b.memory_bytes_per_s) + log_ratio(fa, fb) +
+         log_ratio(a.memory_bytes_per_s, b.memory_bytes_per_s) + (a.architecture == b.architecture ? 0 : 1);
+}
+
+// A damaged or unfinished profile is an error where it was asked for, and passed over where it could only lend tables.
+std::optional<Profile> readable(const std::filesystem::path& root, const Location& location, bool asked) {
+  try {
+    Profile profile(root, location.gpu, location.stack);
+    if (profile.complete()) return profile;
+  } catch (const Error&) {
+    if (asked) throw;
+    return {};
+  }
+  if (asked)
+    throw bad_input(fmt::format("{}/{}/stack.toml: complete: the calibration was cut short; run it again",
+                                (root / location.gpu).string(), location.stack));
+  return {};
 }
 
 }  // namespace
@@ -63,8 +81,12 @@ class ProfileTables {
   const Profile& profile() const { return profile_; }
   const Machine& machine() const { return machine_; }
 
-  const GemmTable* gemm(Precision p) const { return get(gemms_, p, [&] { return tables().gemm(p); }); }
-  const MoeTable* moe(Precision p) const { return get(moes_, p, [&] { return tables().moe(p); }); }
+  const GemmTable* gemm(Precision p) const {
+    return get(gemms_, p, [&] { return tables().gemm(p); });
+  }
+  const MoeTable* moe(Precision p) const {
+    return get(moes_, p, [&] { return tables().moe(p); });
+  }
   const DecodeTable* decode(Precision kv) const {
     read_attention(kv);
     const auto& table = decodes_[kv];
@@ -76,7 +98,11 @@ class ProfileTables {
     return table && !table->empty() ? &*table : nullptr;
   }
   const ElementwiseTable& elementwise() const {
-    if (!elementwise_) elementwise_.emplace(tables().elementwise(), machine_);
+    if (!elementwise_) {
+      auto samples = tables().elementwise();
+      for (const auto& copy : tables().copies()) samples.push_back({copy.kernel, copy.bytes, 1, copy.seconds});
+      elementwise_.emplace(samples, machine_);
+    }
     return *elementwise_;
   }
   const CollectiveTable& all_reduce() const {
@@ -102,16 +128,7 @@ class ProfileTables {
   void read_attention(Precision kv) const {
     const auto [at, is_new] = decodes_.try_emplace(kv);
     if (!is_new) return;
-    auto samples = tables().attention(kv);
-    if (kv == Precision::bf16) {
-      // A table that measured both kinds in one launch holds each alone too, where the other is absent.
-      for (const auto& s : tables().mixed_attention()) {
-        if (s.decode_batch == 0 && s.prefill_q_len > 1)
-          samples.push_back({1, s.prefill_q_len, s.prefill_past_len, s.heads, s.kv_heads, s.head_dim, s.seconds});
-        if (s.prefill_q_len == 0 && s.decode_kv_len > 0)
-          samples.push_back({s.decode_batch, 1, s.decode_kv_len - 1, s.heads, s.kv_heads, s.head_dim, s.seconds});
-      }
-    }
+    const auto samples = tables().attention(kv);
     if (samples.empty()) return;
     at->second.emplace(samples, bytes_of(kv), machine_);
     prefills_[kv].emplace(samples, bytes_of(kv), profile_.measured_on());
@@ -132,12 +149,19 @@ class CostModel::Impl {
  public:
   Impl(std::filesystem::path root, const Gpu& gpu, const std::string& stack);
 
-  // The first profile, in order of preference, for which `has` answers a table; later ones are further from what was asked.
+  // The first profile, in order of preference, for which `has` answers a table; later ones are further from what was
+  // asked.
   template <typename Has>
   auto find(const Has& has) const -> std::pair<decltype(has(std::declval<const ProfileTables&>())), Coverage> {
     for (size_t i = 0; i < order_.size(); ++i)
       if (auto table = has(tables(i))) return {table, i == 0 && !transferred_ ? Coverage::inside : order_[i].second};
     return {{}, Coverage::outside};
+  }
+  // What no profile holds cannot be priced.
+  template <typename Table>
+  const Table& require(const Table* table, std::string_view name) const {
+    if (table == nullptr) throw bad_input(fmt::format("{}: no profile holds a table '{}'", root_.string(), name));
+    return *table;
   }
   const ProfileTables& tables(size_t i) const {
     if (!loaded_[i]) loaded_[i] = std::make_unique<ProfileTables>(root_, order_[i].first);
@@ -145,7 +169,9 @@ class CostModel::Impl {
   }
 
   Price decode(const AttentionHeads& h, double batch, double kv_tokens) const;
-  Price attention(const AttentionHeads& h, std::span<const AttentionChunk> chunks, double batch, double kv_tokens, bool causal) const;
+  Price bandwidth_bound(std::string_view kernel, double rows, double width) const;
+  Price attention(const AttentionHeads& h, std::span<const AttentionChunk> chunks, double batch, double kv_tokens,
+                  bool causal) const;
 
   std::filesystem::path root_;
   Gpu gpu_;
@@ -156,9 +182,11 @@ class CostModel::Impl {
   Stack stack_;
 };
 
-CostModel::Impl::Impl(std::filesystem::path root, const Gpu& gpu, const std::string& asked) : root_(std::move(root)), gpu_(gpu) {
+CostModel::Impl::Impl(std::filesystem::path root, const Gpu& gpu, const std::string& asked)
+    : root_(std::move(root)), gpu_(gpu) {
   if (!(gpu.memory_bytes_per_s > 0)) throw bad_input(fmt::format("gpu {}: has no memory bandwidth", gpu.name));
-  if (!(gpu.matrix_flops_per_s(Precision::bf16) > 0)) throw bad_input(fmt::format("gpu {}: has no matrix rate", gpu.name));
+  if (!(gpu.matrix_flops_per_s(Precision::bf16) > 0))
+    throw bad_input(fmt::format("gpu {}: has no matrix rate", gpu.name));
   target_ = Machine::of(gpu);
   const auto all = find_profiles(root_);
   if (all.empty()) throw bad_input(fmt::format("{}: holds no profiles", root_.string()));
@@ -170,25 +198,35 @@ CostModel::Impl::Impl(std::filesystem::path root, const Gpu& gpu, const std::str
     throw bad_input(unknown_name("stack", asked, stacks));
 
   // How far each profile is from what was asked: another version of the engine counts little, another engine as much as
-  // another architecture.
+  // two other architectures.
   const auto engine = [](const std::string& name) { return name.substr(0, name.find('-')); };
-  const auto is_asked = [&](const Location& l) { return asked.empty() ? l.stack.starts_with("vllm") : l.stack == asked; };
+  const auto is_asked = [&](const Location& l) {
+    return asked.empty() ? l.stack.starts_with("vllm") : l.stack == asked;
+  };
   std::vector<std::pair<double, Location>> ranked;
   for (const auto& l : all) {
-    const Profile profile(root_, l.gpu, l.stack);
-    if (!profile.kernels().empty() && l.stack != asked) continue;  // borrowed tables are ranked where they lie
-    const double gpu_distance = l.gpu == gpu.name ? 0 : distance(target_, Machine::of(profile.measured_on()));
-    const double stack_distance = is_asked(l) ? 0 : engine(l.stack) == engine(asked.empty() ? "vllm" : asked) ? 0.25 : 1;
+    const auto profile = readable(root_, l, l.stack == asked);
+    if (!profile || (!profile->kernels().empty() && l.stack != asked))
+      continue;  // borrowed tables are ranked where they lie
+    const double gpu_distance = l.gpu == gpu.name ? 0 : distance(target_, Machine::of(profile->measured_on()));
+    const double stack_distance = is_asked(l)                                                 ? 0
+                                  : engine(l.stack) == engine(asked.empty() ? "vllm" : asked) ? 0.25
+                                                                                              : 2;
     ranked.emplace_back(gpu_distance + stack_distance, l);
   }
   std::stable_sort(ranked.begin(), ranked.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
   // The stack's own engine figures come first, whatever GPU they were measured on.
   const auto own = std::find_if(ranked.begin(), ranked.end(), [&](const auto& r) { return is_asked(r.second); });
-  std::rotate(ranked.begin(), own, own + 1);
-  transferred_ = ranked.front().second.gpu != gpu.name;
+  if (own != ranked.end()) std::rotate(ranked.begin(), own, own + 1);
+  if (ranked.empty()) throw bad_input(fmt::format("{}: holds no readable profile", root_.string()));
   for (const auto& [d, l] : ranked) order_.emplace_back(l, l.gpu == gpu.name ? Coverage::edge : Coverage::outside);
   loaded_.resize(order_.size());
   stack_ = tables(0).profile().stack();
+  // Tables of another GPU, or of this one with figures that a scenario changed.
+  const Machine& measured = tables(0).machine();
+  const auto differs = [](double a, double b) { return std::abs(a - b) > 0.01 * b; };
+  transferred_ = stack_.gpu != gpu.name || differs(target_.memory_bytes_per_s, measured.memory_bytes_per_s) ||
+                 differs(target_.flops_per_s(Precision::bf16), measured.flops_per_s(Precision::bf16));
 }
 
 CostModel::CostModel(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -204,33 +242,40 @@ CostModel CostModel::load_from(const std::string& profiles_root, const Gpu& gpu,
   return CostModel(std::make_unique<Impl>(profiles_root, gpu, stack));
 }
 
-const Gpu& CostModel::gpu() const { return impl_->gpu_; }
-const Stack& CostModel::stack() const { return impl_->stack_; }
-bool CostModel::transferred() const { return impl_->transferred_; }
+const Gpu& CostModel::gpu() const {
+  return impl_->gpu_;
+}
+const Stack& CostModel::stack() const {
+  return impl_->stack_;
+}
+bool CostModel::transferred() const {
+  return impl_->transferred_;
+}
 
 std::vector<std::string> CostModel::sources() const {
   std::vector<std::string> lines;
   for (size_t i = 0; i < impl_->order_.size(); ++i)
-    if (impl_->loaded_[i]) lines.push_back(fmt::format("{}/{}: {}", impl_->order_[i].first.gpu, impl_->order_[i].first.stack,
-                                                       impl_->loaded_[i]->profile().source()));
+    if (impl_->loaded_[i])
+      lines.push_back(fmt::format("{}/{}: {}", impl_->order_[i].first.gpu, impl_->order_[i].first.stack,
+                                  impl_->loaded_[i]->profile().source()));
   return lines;
 }
 
 Price CostModel::gemm(Precision weights, double m, double n, double k) const {
-  auto [table, coverage] = impl_->find([&](const ProfileTables& t) { return t.gemm(weights); });
-  if (!table || coverage != Coverage::inside) {
-    // The stack's own 16-bit table says more about its shapes than another stack's table of this format.
-    if (const auto* own = impl_->tables(0).gemm(Precision::bf16); own) {
-      table = own;
-      coverage = impl_->transferred_ ? Coverage::outside : Coverage::inside;
-    }
-  }
-  Price price = table->price(impl_->target_, weights, m, n, k);
+  // A format this profile has no table of: another profile's, if measured on the same architecture, else the efficiency
+  // of this profile's 16-bit products.
+  auto [table, coverage] = impl_->find([&](const ProfileTables& t) {
+    const bool usable = &t == &impl_->tables(0) || t.machine().architecture == impl_->target_.architecture;
+    return usable ? t.gemm(weights) : nullptr;
+  });
+  if (!table) std::tie(table, coverage) = impl_->find([&](const ProfileTables& t) { return t.gemm(Precision::bf16); });
+  Price price = impl_->require(table, "gemm").price(impl_->target_, weights, m, n, k);
   price.coverage = worse(price.coverage, coverage);
   return price;
 }
 
-Price CostModel::prefill_attention(const AttentionHeads& heads, std::span<const AttentionChunk> chunks, bool causal) const {
+Price CostModel::prefill_attention(const AttentionHeads& heads, std::span<const AttentionChunk> chunks,
+                                   bool causal) const {
   return impl_->attention(heads, chunks, 0, 0, causal);
 }
 
@@ -241,31 +286,37 @@ Price CostModel::decode_attention(const AttentionHeads& heads, double batch, dou
 Price CostModel::Impl::decode(const AttentionHeads& h, double batch, double kv_tokens) const {
   auto [table, coverage] = find([&](const ProfileTables& t) { return t.decode(h.kv_cache); });
   if (!table) std::tie(table, coverage) = find([&](const ProfileTables& t) { return t.decode(Precision::bf16); });
-  Price price = table->price(target_, bytes_of(h.kv_cache), static_cast<int>(h.heads), static_cast<int>(h.kv_heads),
-                             static_cast<int>(h.head_dim), batch, kv_tokens);
+  Price price = require(table, "attention")
+                    .price(target_, bytes_of(h.kv_cache), static_cast<int>(h.heads), static_cast<int>(h.kv_heads),
+                           static_cast<int>(h.head_dim), batch, kv_tokens);
   price.coverage = worse(price.coverage, coverage);
   return price;
 }
 
 Price CostModel::mixed_attention(const AttentionHeads& heads, std::span<const AttentionChunk> chunks, double batch,
                                  double kv_tokens) const {
-  return chunks.empty() ? impl_->decode(heads, batch, kv_tokens) : impl_->attention(heads, chunks, batch, kv_tokens, true);
+  return chunks.empty() ? impl_->decode(heads, batch, kv_tokens)
+                        : impl_->attention(heads, chunks, batch, kv_tokens, true);
 }
 
-Price CostModel::Impl::attention(const AttentionHeads& h, std::span<const AttentionChunk> chunks, double batch, double kv_tokens,
-                                 bool causal) const {
+Price CostModel::Impl::attention(const AttentionHeads& h, std::span<const AttentionChunk> chunks, double batch,
+                                 double kv_tokens, bool causal) const {
   auto [table, coverage] = find([&](const ProfileTables& t) { return t.prefill(h.kv_cache); });
   if (!table) std::tie(table, coverage) = find([&](const ProfileTables& t) { return t.prefill(Precision::bf16); });
   TileWork work;
-  work.tile_rows = table->tile_rows();
-  const auto q_heads = static_cast<double>(h.heads), kv_heads = static_cast<double>(h.kv_heads), dim = static_cast<double>(h.head_dim);
-  for (const auto& c : chunks) work.add(c.new_tokens, c.past_tokens, q_heads, kv_heads, dim, bytes_of(h.kv_cache), causal);
+  work.tile_rows = require(table, "attention").tile_rows();
+  const auto q_heads = static_cast<double>(h.heads), kv_heads = static_cast<double>(h.kv_heads),
+             dim = static_cast<double>(h.head_dim);
+  for (const auto& c : chunks)
+    work.add(c.new_tokens, c.past_tokens, q_heads, kv_heads, dim, bytes_of(h.kv_cache), causal);
   Price price;
   if (batch > 0 && stack_.attention == AttentionKernel::flash2) {
     work.add_decodes(batch, kv_tokens / batch, q_heads, kv_heads, dim, bytes_of(h.kv_cache), target_);
     batch = 0;
   }
-  price = table->price(target_, work, {0, 0, 0, static_cast<int>(h.heads), static_cast<int>(h.kv_heads), static_cast<int>(h.head_dim), 0});
+  price =
+      table->price(target_, work,
+                   {0, 0, 0, static_cast<int>(h.heads), static_cast<int>(h.kv_heads), static_cast<int>(h.head_dim), 0});
   if (batch > 0) {
     const Price decodes = decode(h, batch, kv_tokens);
     price.seconds += decodes.seconds;
@@ -278,33 +329,41 @@ Price CostModel::Impl::attention(const AttentionHeads& h, std::span<const Attent
 Price CostModel::moe(Precision weights, const MoeShape& s) const {
   auto [table, coverage] = impl_->find([&](const ProfileTables& t) { return t.moe(weights); });
   if (!table) std::tie(table, coverage) = impl_->find([&](const ProfileTables& t) { return t.moe(Precision::bf16); });
-  Price price = table->price(impl_->target_, weights,
-                             {s.tokens, static_cast<double>(s.hidden), static_cast<double>(s.ffn), static_cast<double>(s.experts_per_token),
-                              static_cast<double>(s.experts), static_cast<double>(s.tensor_parallel),
-                              static_cast<double>(s.expert_parallel), 0});
+  Price price = impl_->require(table, "moe")
+                    .price(impl_->target_, weights,
+                           {s.tokens, static_cast<double>(s.hidden), static_cast<double>(s.ffn),
+                            static_cast<double>(s.experts_per_token), static_cast<double>(s.experts),
+                            static_cast<double>(s.tensor_parallel), static_cast<double>(s.expert_parallel), 0});
   price.coverage = worse(price.coverage, coverage);
   return price;
 }
 
 Price CostModel::elementwise(Elementwise kernel, double rows, double width) const {
-  const auto name = table_name(kernel);
-  const auto [table, coverage] = impl_->find(
-      [&](const ProfileTables& t) { return t.elementwise().has(name) ? &t.elementwise() : static_cast<const ElementwiseTable*>(nullptr); });
+  return impl_->bandwidth_bound(table_name(kernel), rows, width);
+}
+
+// From the nearest profile that has the kernel, else at the memory bandwidth.
+Price CostModel::Impl::bandwidth_bound(std::string_view kernel, double rows, double width) const {
+  const auto [table, coverage] = find([&](const ProfileTables& t) -> const ElementwiseTable* {
+    return t.elementwise().has(kernel) ? &t.elementwise() : nullptr;
+  });
   if (!table)
-    return {kLaunchFloor + rows * width * ElementwiseTable::bytes_per_value(name) / impl_->target_.memory_bytes_per_s, Coverage::outside};
-  Price price = table->price(impl_->target_, name, rows, width);
+    return {kLaunchFloor + rows * width * ElementwiseTable::bytes_per_value(kernel) / target_.memory_bytes_per_s,
+            Coverage::outside};
+  Price price = table->price(target_, kernel, rows, width);
   price.coverage = worse(price.coverage, coverage);
   return price;
 }
 
 Price CostModel::all_reduce(int gpus, double bytes, bool in_graph) const {
   if (gpus <= 1) return {0, Coverage::inside};
-  const auto [table, coverage] = impl_->find([&](const ProfileTables& t) {
-    return t.all_reduce().has("vllm_graph") ? &t.all_reduce() : static_cast<const CollectiveTable*>(nullptr);
+  const auto [table, coverage] = impl_->find([&](const ProfileTables& t) -> const CollectiveTable* {
+    return t.all_reduce().has("vllm_graph") ? &t.all_reduce() : nullptr;
   });
   if (!table || !impl_->stack_.name.starts_with("vllm")) return collective(Collective::all_reduce, gpus, bytes);
   Price price = table->price(impl_->target_, "vllm_graph", gpus, bytes);
-  if (!in_graph) price.seconds += 2 * bytes / impl_->target_.memory_bytes_per_s;  // copied into the registered buffer first
+  if (!in_graph)
+    price.seconds += 2 * bytes / impl_->target_.memory_bytes_per_s;  // copied into the registered buffer first
   price.coverage = worse(price.coverage, coverage);
   return price;
 }
@@ -313,26 +372,28 @@ Price CostModel::collective(Collective kind, int gpus, double bytes) const {
   if (gpus <= 1) return {0, Coverage::inside};
   std::string name(kCollectiveNames[static_cast<size_t>(kind)]);
   const auto lookup = [&] {
-    return impl_->find([&](const ProfileTables& t) { return t.nccl().has(name) ? &t.nccl() : static_cast<const CollectiveTable*>(nullptr); });
+    return impl_->find(
+        [&](const ProfileTables& t) -> const CollectiveTable* { return t.nccl().has(name) ? &t.nccl() : nullptr; });
   };
   auto [table, coverage] = lookup();
   if (!table) {
     name = "alltoall";
     std::tie(table, coverage) = lookup();
   }
-  Price price = table->price(impl_->target_, name, gpus, bytes);
+  Price price = impl_->require(table, "nccl").price(impl_->target_, name, gpus, bytes);
   price.coverage = worse(price.coverage, coverage);
   return price;
 }
 
 Price CostModel::copy(double bytes) const {
-  return {kLaunchFloor + 2 * bytes / (0.9 * impl_->target_.memory_bytes_per_s), Coverage::edge};
+  return impl_->bandwidth_bound("copy_d2d", bytes, 1);
 }
 
 std::vector<ProfileName> profiles() {
   const auto root = data_root() / "kernels" / "profiles";
   std::vector<ProfileName> names;
-  for (const auto& l : find_profiles(root)) names.push_back({l.gpu, l.stack, Profile(root, l.gpu, l.stack).stack().title});
+  for (const auto& l : find_profiles(root))
+    names.push_back({l.gpu, l.stack, Profile(root, l.gpu, l.stack).stack().title});
   return names;
 }
 

@@ -3,11 +3,11 @@
 
 // How long one GPU takes for one kernel: measured tables (kernels/profiles/<gpu>/<stack>) → seconds, with coverage.
 //
-// Model: efficiency = roofline ideal / measured time, interpolated in the logarithm of the shape; seconds = ideal / efficiency.
-// The ideal is max(FLOPs / matrix rate, bytes / memory bandwidth) of the GPU asked for, so on a GPU without tables of its own
-// the same stack's tables of the most similar profiled GPU carry over (docs/cost-model.md); everything is `outside` then.
-// Units: SI; token counts are doubles so that means can be priced. Tested by tests/unit/cost_model_test.cpp and
-// tests/validation/kernels_test.cpp.
+// Model: efficiency = roofline ideal / measured time, interpolated in the logarithm of the shape; seconds = ideal /
+// efficiency. The ideal is max(FLOPs / matrix rate, bytes / memory bandwidth) of the GPU asked for, so on a GPU without
+// tables of its own the same stack's tables of the most similar profiled GPU carry over (docs/cost-model.md);
+// everything is `outside` then. Units: SI; token counts are doubles so that means can be priced. Tested by
+// tests/unit/cost_model_test.cpp and tests/validation/kernels_test.cpp.
 
 #include <cstdint>
 #include <memory>
@@ -33,8 +33,9 @@ struct AttentionChunk {
   double new_tokens = 0, past_tokens = 0;
 };
 
-// One mixture-of-experts layer on one GPU: gate excluded, both expert products and the weighted sum included. Sizes before
-// the split: each expert is hidden × ffn, cut `tensor_parallel` ways; the experts are spread over `expert_parallel` GPUs.
+// One mixture-of-experts layer on one GPU: gate excluded, both expert products and the weighted sum included. Sizes
+// before the split: each expert is hidden × ffn, cut `tensor_parallel` ways; the experts are spread over
+// `expert_parallel` GPUs.
 struct MoeShape {
   double tokens = 0;
   int64_t hidden = 0, ffn = 0, experts = 0, experts_per_token = 0;
@@ -46,9 +47,9 @@ enum class Collective : uint8_t { all_reduce, all_gather, reduce_scatter, all_to
 
 class CostModel {
  public:
-  // The profile of exactly this GPU and stack where there is one; else the same stack's tables of the most similar profiled
-  // GPU. An empty stack takes the best one there is for this GPU. Throws Error(bad_input): unknown stack (naming the valid
-  // ones), damaged tables, a GPU without a matrix rate or memory bandwidth.
+  // The profile of exactly this GPU and stack where there is one; else the same stack's tables of the most similar
+  // profiled GPU. An empty stack takes the best one there is for this GPU. Throws Error(bad_input): unknown stack
+  // (naming the valid ones), damaged tables, a GPU without a matrix rate or memory bandwidth.
   static CostModel load(const Gpu& gpu, const std::string& stack = "");
   // The same from another root folder than the installed kernels/profiles.
   static CostModel load_from(const std::string& profiles_root, const Gpu& gpu, const std::string& stack);
@@ -58,26 +59,29 @@ class CostModel {
 
   const Gpu& gpu() const;
   const Stack& stack() const;
-  bool transferred() const;  // tables of another GPU
+  bool transferred() const;  // tables of another GPU, or of this one with other figures
   // Where the figures in use come from, one line each (origin, date, licence).
   std::vector<std::string> sources() const;
 
   // out[m,n] = in[m,k] × weights[k,n].
   Price gemm(Precision weights, double m, double n, double k) const;
   // Causal attention of the chunks in one launch; `causal` false for encoders.
-  Price prefill_attention(const AttentionHeads& heads, std::span<const AttentionChunk> chunks, bool causal = true) const;
+  Price prefill_attention(const AttentionHeads& heads, std::span<const AttentionChunk> chunks,
+                          bool causal = true) const;
   // `batch` sequences, one query token each, `kv_tokens` KV tokens in all of them together.
   Price decode_attention(const AttentionHeads& heads, double batch, double kv_tokens) const;
   // Decodes and prefill chunks in the same step (one launch where the stack does so, else two).
   Price mixed_attention(const AttentionHeads& heads, std::span<const AttentionChunk> chunks, double batch,
                         double kv_tokens) const;
   Price moe(Precision weights, const MoeShape& shape) const;
-  // `width` is the row's input width in values: hidden for norms and embedding, ffn for silu_mul, (heads + kv heads) × head_dim
-  // for rope, vocabulary for the sampler.
+  // `width` is the row's input width in values: hidden for norms and embedding, ffn for silu_mul, (heads + kv heads) ×
+  // head_dim for rope, vocabulary for the sampler.
   Price elementwise(Elementwise kernel, double rows, double width) const;
-  // All-reduce of a layer's output inside one node, as the stack runs it (its own kernel up to its size limit, NCCL above).
+  // All-reduce of a layer's output inside one node, as the stack runs it (its own kernel up to its size limit, NCCL
+  // above).
   Price all_reduce(int gpus, double bytes, bool in_graph) const;
-  // NCCL on `gpus` of one node; `bytes` as nccl-tests counts them (the full buffer of a rank's output, or input for reduce_scatter).
+  // NCCL on `gpus` of one node; `bytes` as nccl-tests counts them (the full buffer of a rank's output, or input for
+  // reduce_scatter).
   Price collective(Collective kind, int gpus, double bytes) const;
   // A device-to-device copy.
   Price copy(double bytes) const;

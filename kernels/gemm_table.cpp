@@ -37,19 +37,23 @@ GemmTable::Mix GemmTable::mix_for(double n, double k) const {
   if (const auto at = index_.find({n, k}); at != index_.end()) return {{{at->second, 1.0}}, Coverage::inside};
 
   // Corners of the grid cell around (n, k), where the table is a grid there.
-  const auto above_n = std::lower_bound(ns_.begin(), ns_.end(), n), above_k = std::lower_bound(ks_.begin(), ks_.end(), k);
+  const auto above_n = std::lower_bound(ns_.begin(), ns_.end(), n),
+             above_k = std::lower_bound(ks_.begin(), ks_.end(), k);
   const bool in_n = above_n != ns_.end() && (*above_n == n || above_n != ns_.begin());
   const bool in_k = above_k != ks_.end() && (*above_k == k || above_k != ks_.begin());
   if (in_n && in_k) {
     const double n1 = *above_n, n0 = n1 == n ? n1 : *(above_n - 1), k1 = *above_k, k0 = k1 == k ? k1 : *(above_k - 1);
-    const double wn = n1 == n0 ? 0 : std::log(n / n0) / std::log(n1 / n0), wk = k1 == k0 ? 0 : std::log(k / k0) / std::log(k1 / k0);
+    const double wn = n1 == n0 ? 0 : std::log(n / n0) / std::log(n1 / n0),
+                 wk = k1 == k0 ? 0 : std::log(k / k0) / std::log(k1 / k0);
     Mix mix;
     for (const auto& [cn, cw] : {std::pair{n0, 1 - wn}, std::pair{n1, wn}})
       for (const auto& [ck, dw] : {std::pair{k0, 1 - wk}, std::pair{k1, wk}}) {
         if (cw * dw == 0) continue;
         const auto at = index_.find({cn, ck});
-        if (at != index_.end()) mix.curves.emplace_back(at->second, cw * dw);
-        else mix.coverage = Coverage::outside;
+        if (at != index_.end())
+          mix.curves.emplace_back(at->second, cw * dw);
+        else
+          mix.coverage = Coverage::outside;
       }
     if (mix.coverage == Coverage::inside) return mix;
   }
@@ -79,7 +83,8 @@ Price GemmTable::price(const Machine& target, Precision asked, double m, double 
   const Mix& mix = at->second;
   const double lm = std::log2(m);
   double log_efficiency = 0;
-  Coverage coverage = asked == format_ || (asked == Precision::fp16 && format_ == Precision::bf16) ? mix.coverage : Coverage::outside;
+  Coverage coverage =
+      asked == format_ || (asked == Precision::fp16 && format_ == Precision::bf16) ? mix.coverage : Coverage::outside;
   for (const auto& [curve, weight] : mix.curves) {
     log_efficiency += weight * curves_[curve].at_log2(lm);
     coverage = worse(coverage, curves_[curve].coverage_log2(lm));

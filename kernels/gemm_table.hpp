@@ -6,8 +6,8 @@
 //   ideal = floor + max(2 m n k / matrix rate, (weights + inputs + outputs) bytes / memory bandwidth)
 //   seconds = ideal / efficiency(m, n, k)
 // `floor` is the shortest time in the table: what a launch costs however small the product. The measured efficiency is
-// interpolated in log m along the (n,k) that were measured; between them bilinearly in (log n, log k) where the table is a grid
-// there, else by inverse squared distance over the nearest four. Tested by tests/unit/gemm_table_test.cpp.
+// interpolated in log m along the (n,k) that were measured; between them bilinearly in (log n, log k) where the table
+// is a grid there, else by inverse squared distance over the nearest four. Tested by tests/unit/gemm_table_test.cpp.
 
 #include <cstdint>
 #include <map>
@@ -41,10 +41,10 @@ class GemmTable {
   Precision format_;
   Machine source_;
   double floor_s_;
-  std::vector<double> ns_, ks_;                         // distinct, ascending
-  std::map<std::pair<double, double>, size_t> index_;   // (n, k) → curve
-  std::vector<LogCurve> curves_;                        // log efficiency against m
-  std::vector<std::pair<double, double>> log_shapes_;   // (log2 n, log2 k) of each curve
+  std::vector<double> ns_, ks_;                        // distinct, ascending
+  std::map<std::pair<double, double>, size_t> index_;  // (n, k) → curve
+  std::vector<LogCurve> curves_;                       // log efficiency against m
+  std::vector<std::pair<double, double>> log_shapes_;  // (log2 n, log2 k) of each curve
   mutable std::map<std::pair<double, double>, Mix> mixes_;
 };
 

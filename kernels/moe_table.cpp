@@ -7,7 +7,8 @@
 
 namespace dssim {
 
-MoeTable::MoeTable(std::span<const MoeSample> samples, Precision format, const Machine& source) : format_(format), source_(source) {
+MoeTable::MoeTable(std::span<const MoeSample> samples, Precision format, const Machine& source)
+    : format_(format), source_(source) {
   for (const auto& s : samples) floor_s_ = std::min(floor_s_, s.seconds);
   for (const auto& s : samples) {
     auto at = std::find_if(layers_.rbegin(), layers_.rend(), [&](const Layer& l) { return distance(l.shape, s) == 0; });
@@ -30,8 +31,9 @@ double MoeTable::roofline(const Machine& machine, Precision format, const MoeSam
 
 double MoeTable::distance(const MoeSample& a, const MoeSample& b) {
   const auto log_ratio = [](double x, double y) { return std::abs(std::log2(x / y)); };
-  return log_ratio(a.ffn / a.tp, b.ffn / b.tp) + log_ratio(a.hidden, b.hidden) + log_ratio(a.experts / a.ep, b.experts / b.ep) +
-         log_ratio(a.top_k, b.top_k) + 0.1 * log_ratio(a.tp, b.tp) + 0.1 * log_ratio(a.ep, b.ep);
+  return log_ratio(a.ffn / a.tp, b.ffn / b.tp) + log_ratio(a.hidden, b.hidden) +
+         log_ratio(a.experts / a.ep, b.experts / b.ep) + log_ratio(a.top_k, b.top_k) + 0.1 * log_ratio(a.tp, b.tp) +
+         0.1 * log_ratio(a.ep, b.ep);
 }
 
 Price MoeTable::price(const Machine& target, Precision asked, const MoeSample& shape) const {
@@ -42,7 +44,8 @@ Price MoeTable::price(const Machine& target, Precision asked, const MoeSample& s
     if (d < least) least = d, nearest = &layer;
   }
   const double lt = std::log2(shape.tokens);
-  Coverage coverage = asked == format_ || (asked == Precision::fp16 && format_ == Precision::bf16) ? Coverage::inside : Coverage::outside;
+  Coverage coverage = asked == format_ || (asked == Precision::fp16 && format_ == Precision::bf16) ? Coverage::inside
+                                                                                                   : Coverage::outside;
   if (least > 0) coverage = worse(coverage, least <= 1 ? Coverage::edge : Coverage::outside);
   coverage = worse(coverage, nearest->efficiency.coverage_log2(lt));
   return {(floor_s_ + roofline(target, asked, shape)) / std::exp(nearest->efficiency.at_log2(lt)), coverage};

@@ -3,12 +3,12 @@
 
 // Fused mixture-of-experts layers (both expert products and the weighted sum) of one weight format.
 //
-//   ideal = floor + max(6 T k h f / (tp ep) / matrix rate, (weights of the experts hit + tokens) bytes / memory bandwidth)
-//   experts hit on a GPU = E/ep (1 − (1 − k/E)^T)      for T tokens choosing k of E experts at random;
+//   ideal = floor + max(6 T k h f / (tp ep) / matrix rate, (weights of the experts hit + tokens) bytes / memory
+//   bandwidth) experts hit on a GPU = E/ep (1 − (1 − k/E)^T)      for T tokens choosing k of E experts at random;
 //                          min(E, k T)/ep              in a table measured with tokens spread evenly
-// Efficiency is interpolated in log tokens along the measured layer; one that was not measured reads the nearest by width of an
-// expert's slice, experts on the GPU and experts per token. `tokens` counts every token of the step, not a GPU's share.
-// Tested by tests/unit/moe_table_test.cpp.
+// Efficiency is interpolated in log tokens along the measured layer; one that was not measured reads the nearest by
+// width of an expert's slice, experts on the GPU and experts per token. `tokens` counts every token of the step, not a
+// GPU's share. Tested by tests/unit/moe_table_test.cpp.
 
 #include <span>
 #include <vector>

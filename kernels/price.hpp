@@ -14,7 +14,9 @@ namespace dssim {
 //   outside  extrapolated further, carried over from another GPU, or from the roofline alone
 enum class Coverage : uint8_t { inside, edge, outside };
 
-inline Coverage worse(Coverage a, Coverage b) { return std::max(a, b); }
+inline Coverage worse(Coverage a, Coverage b) {
+  return std::max(a, b);
+}
 
 struct Price {
   double seconds = 0;

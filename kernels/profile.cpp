@@ -17,19 +17,22 @@ constexpr double kLargest = 1e12;
 
 double positive(const CsvTable& csv, size_t column) {
   const double value = csv.number(column);
-  if (!(value > 0 && value <= kLargest)) throw csv.error(column, fmt::format("{} is out of range; it must be above 0", value));
+  if (!(value > 0 && value <= kLargest))
+    throw csv.error(column, fmt::format("{} is out of range; it must be above 0", value));
   return value;
 }
 
 double counted(const CsvTable& csv, size_t column) {
   const double value = csv.number(column);
-  if (!(value >= 0 && value <= kLargest)) throw csv.error(column, fmt::format("{} is out of range; it must be 0 or more", value));
+  if (!(value >= 0 && value <= kLargest))
+    throw csv.error(column, fmt::format("{} is out of range; it must be 0 or more", value));
   return value;
 }
 
 int small(const CsvTable& csv, size_t column) {
   const int64_t value = csv.integer(column);
-  if (value < 1 || value > 1'000'000) throw csv.error(column, fmt::format("{} is out of range; it must be 1 or more", value));
+  if (value < 1 || value > 1'000'000)
+    throw csv.error(column, fmt::format("{} is out of range; it must be 1 or more", value));
   return static_cast<int>(value);
 }
 
@@ -45,12 +48,6 @@ bool is_format(std::string_view text, std::string_view format) {
 AttentionKernel attention_of(const Config& config) {
   static const std::vector<std::string> words{"flash-2", "flash-3"};
   return config.choice("attention", words) == "flash-3" ? AttentionKernel::flash3 : AttentionKernel::flash2;
-}
-
-void write_table(const std::filesystem::path& path, const std::string& text) {
-  AtomicFile out(path);
-  out.write(text);
-  out.commit();
 }
 
 }  // namespace
@@ -110,7 +107,9 @@ std::filesystem::path Profile::file(std::string_view table, std::string_view for
   return {};
 }
 
-bool Profile::has(std::string_view table, std::string_view format) const { return !file(table, format).empty(); }
+bool Profile::has(std::string_view table, std::string_view format) const {
+  return !file(table, format).empty();
+}
 
 std::vector<GemmSample> Profile::gemm(Precision weights) const {
   std::vector<GemmSample> samples;
@@ -130,20 +129,8 @@ std::vector<AttentionSample> Profile::attention(Precision kv_cache) const {
   CsvTable csv(path, {"kv_dtype", "batch", "q_len", "past_len", "heads", "kv_heads", "head_dim", "seconds"});
   while (csv.next())
     if (is_format(csv.text(0), format_of(kv_cache)))
-      samples.push_back({positive(csv, 1), positive(csv, 2), counted(csv, 3), small(csv, 4), small(csv, 5), small(csv, 6),
-                         positive(csv, 7)});
-  return samples;
-}
-
-std::vector<MixedAttentionSample> Profile::mixed_attention() const {
-  std::vector<MixedAttentionSample> samples;
-  const auto path = file("attention_mixed", "bf16");
-  if (path.empty()) return samples;
-  CsvTable csv(path, {"heads", "kv_heads", "head_dim", "prefill_q_len", "prefill_past_len", "decode_batch", "decode_kv_len",
-                      "seconds"});
-  while (csv.next())
-    samples.push_back({small(csv, 0), small(csv, 1), small(csv, 2), counted(csv, 3), counted(csv, 4), counted(csv, 5),
-                       counted(csv, 6), positive(csv, 7)});
+      samples.push_back({positive(csv, 1), positive(csv, 2), counted(csv, 3), small(csv, 4), small(csv, 5),
+                         small(csv, 6), positive(csv, 7)});
   return samples;
 }
 
@@ -164,7 +151,8 @@ std::vector<ElementwiseSample> Profile::elementwise() const {
   const auto path = file("elementwise", "");
   if (path.empty()) return samples;
   CsvTable csv(path, {"kernel", "rows", "width", "seconds"});
-  while (csv.next()) samples.push_back({std::string(csv.text(0)), positive(csv, 1), positive(csv, 2), positive(csv, 3)});
+  while (csv.next())
+    samples.push_back({std::string(csv.text(0)), positive(csv, 1), positive(csv, 2), positive(csv, 3)});
   return samples;
 }
 
@@ -184,47 +172,6 @@ std::vector<CopySample> Profile::copies() const {
   CsvTable csv(path, {"kernel", "bytes", "seconds"});
   while (csv.next()) samples.push_back({std::string(csv.text(0)), positive(csv, 1), positive(csv, 2)});
   return samples;
-}
-
-void write_gemm(const std::filesystem::path& folder, std::string_view format, std::span<const GemmSample> samples) {
-  std::string text = "dtype,m,n,k,seconds\n";
-  for (const auto& s : samples) text += fmt::format("{},{},{},{},{:.6g}\n", format, s.m, s.n, s.k, s.seconds);
-  write_table(folder / fmt::format("gemm.{}.csv", format), text);
-}
-
-void write_attention(const std::filesystem::path& folder, std::string_view format, std::string_view kv_format,
-                     std::span<const AttentionSample> samples) {
-  std::string text = "dtype,kv_dtype,batch,q_len,past_len,heads,kv_heads,head_dim,seconds\n";
-  for (const auto& s : samples)
-    text += fmt::format("{},{},{},{},{},{},{},{},{:.6g}\n", format, kv_format, s.batch, s.q_len, s.past_len, s.heads, s.kv_heads,
-                        s.head_dim, s.seconds);
-  write_table(folder / fmt::format("attention.{}.csv", kv_format), text);
-}
-
-void write_moe(const std::filesystem::path& folder, std::string_view format, std::span<const MoeSample> samples) {
-  std::string text = "dtype,distribution,hidden,ffn,top_k,experts,tp,ep,tokens,seconds\n";
-  for (const auto& s : samples)
-    text += fmt::format("{},{},{},{},{},{},{},{},{},{:.6g}\n", format, s.balanced ? "balanced" : "power_law", s.hidden, s.ffn,
-                        s.top_k, s.experts, s.tp, s.ep, s.tokens, s.seconds);
-  write_table(folder / fmt::format("moe.{}.csv", format), text);
-}
-
-void write_elementwise(const std::filesystem::path& folder, std::string_view format, std::span<const ElementwiseSample> samples) {
-  std::string text = "kernel,dtype,rows,width,seconds\n";
-  for (const auto& s : samples) text += fmt::format("{},{},{},{},{:.6g}\n", s.kernel, format, s.rows, s.width, s.seconds);
-  write_table(folder / "elementwise.csv", text);
-}
-
-void write_collectives(const std::filesystem::path& folder, std::string_view table, std::span<const CollectiveSample> samples) {
-  std::string text = "collective,gpus,bytes,seconds\n";
-  for (const auto& s : samples) text += fmt::format("{},{},{},{:.6g}\n", s.collective, s.gpus, s.bytes, s.seconds);
-  write_table(folder / fmt::format("{}.csv", table), text);
-}
-
-void write_copies(const std::filesystem::path& folder, std::span<const CopySample> samples) {
-  std::string text = "kernel,bytes,seconds\n";
-  for (const auto& s : samples) text += fmt::format("{},{},{:.6g}\n", s.kernel, s.bytes, s.seconds);
-  write_table(folder / "copy.csv", text);
 }
 
 }  // namespace dssim

@@ -1,23 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// A profile: measured kernel times of one GPU under one stack, kernels/profiles/<gpu>/<stack>/. One reader and one writer for
-// the cost model and for dssim-calibrate.
+// A profile: measured kernel times of one GPU under one stack, kernels/profiles/<gpu>/<stack>/. The cost model
+// reads what kernels/profiles/build_profiles.py and dssim-calibrate write.
 //
 //   stack.toml                     what was measured on, and what the engine adds (docs/profiles.md lists the keys)
 //   gemm[.<format>].csv[.gz]       dtype,m,n,k,seconds                 out[m,n] = in[m,k] × weights[k,n]
-//   attention[.<format>].csv[.gz]  dtype,kv_dtype,batch,q_len,past_len,heads,kv_heads,head_dim,seconds; q_len 1 = decode
-//   attention_mixed[.…].csv[.gz]   heads,kv_heads,head_dim,prefill_q_len,prefill_past_len,decode_batch,decode_kv_len,seconds
-//   moe[.<format>].csv[.gz]        dtype,distribution,hidden,ffn,top_k,experts,tp,ep,tokens,seconds; balanced or power_law
-//   elementwise.csv[.gz]           kernel,dtype,rows,width,seconds
-//   all_reduce, nccl .csv[.gz]     collective,gpus,bytes,seconds
-//   copy.csv[.gz]                  kernel,bytes,seconds
-// A table split by number format (gemm.fp8.csv.gz) is read only where that format is asked for; in one that is not split, rows
-// of other formats are passed over. Further columns are ignored. Seconds > 0, sizes > 0 (past_len and counts ≥ 0), each checked.
-// Units: seconds and bytes. Errors: Error(bad_input), "file:line: column: what is wrong".
+//   attention[.<format>].csv[.gz]  dtype,kv_dtype,batch,q_len,past_len,heads,kv_heads,head_dim,seconds; q_len 1 =
+//   decode moe[.<format>].csv[.gz]        dtype,distribution,hidden,ffn,top_k,experts,tp,ep,tokens,seconds; balanced or
+//   power_law elementwise.csv[.gz]           kernel,dtype,rows,width,seconds all_reduce, nccl .csv[.gz]
+//   collective,gpus,bytes,seconds copy.csv[.gz]                  kernel,bytes,seconds
+// A table split by number format (gemm.fp8.csv.gz) is read only where that format is asked for; in one that is not
+// split, rows of other formats are passed over. Further columns are ignored. Seconds > 0, sizes > 0 (past_len and
+// counts ≥ 0), each checked. Units: seconds and bytes. Errors: Error(bad_input), "file:line: column: what is wrong".
 
 #include <filesystem>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -33,11 +30,6 @@ struct GemmSample {
 struct AttentionSample {
   double batch = 0, q_len = 0, past_len = 0;
   int heads = 0, kv_heads = 0, head_dim = 0;
-  double seconds = 0;
-};
-struct MixedAttentionSample {
-  int heads = 0, kv_heads = 0, head_dim = 0;
-  double prefill_q_len = 0, prefill_past_len = 0, decode_batch = 0, decode_kv_len = 0;
   double seconds = 0;
 };
 struct MoeSample {
@@ -58,14 +50,14 @@ struct CopySample {
   double bytes = 0, seconds = 0;
 };
 
-// The figures of the GPU the tables were measured on, as far as efficiency is defined by them (SI). They stand in stack.toml, so
-// that a what-if on the catalogue's figures cannot change what the measurements meant.
+// The figures of the GPU the tables were measured on, as far as efficiency is defined by them (SI). They stand in
+// stack.toml, so that a what-if on the catalogue's figures cannot change what the measurements meant.
 struct MeasuredGpu {
   double bf16_flops_per_s = 0, fp8_flops_per_s = 0;
   double memory_bytes_per_s = 0, l2_bytes = 0;
   double nvlink_bytes_per_s = 0;  // one direction; 0 = none
   int sms = 0;
-  std::string architecture;           // as in the catalogue: "hopper"
+  std::string architecture;          // as in the catalogue: "hopper"
   int attention_tile_rows = 128;     // query rows of one block of the attention kernel
   bool attention_writes_kv = false;  // the attention times include writing the new keys and values to the cache
 };
@@ -86,7 +78,6 @@ class Profile {
   // Empty where the table is not there.
   std::vector<GemmSample> gemm(Precision weights) const;
   std::vector<AttentionSample> attention(Precision kv_cache) const;
-  std::vector<MixedAttentionSample> mixed_attention() const;
   std::vector<MoeSample> moe(Precision weights) const;
   std::vector<ElementwiseSample> elementwise() const;
   std::vector<CollectiveSample> collectives(std::string_view table) const;  // "all_reduce" or "nccl"
@@ -101,14 +92,5 @@ class Profile {
   std::string source_, kernels_;
   bool complete_ = true;
 };
-
-// Writers of the same tables: whole files, in the columns above. `folder` must exist.
-void write_gemm(const std::filesystem::path& folder, std::string_view format, std::span<const GemmSample> samples);
-void write_attention(const std::filesystem::path& folder, std::string_view format, std::string_view kv_format,
-                     std::span<const AttentionSample> samples);
-void write_moe(const std::filesystem::path& folder, std::string_view format, std::span<const MoeSample> samples);
-void write_elementwise(const std::filesystem::path& folder, std::string_view format, std::span<const ElementwiseSample> samples);
-void write_collectives(const std::filesystem::path& folder, std::string_view table, std::span<const CollectiveSample> samples);
-void write_copies(const std::filesystem::path& folder, std::span<const CopySample> samples);
 
 }  // namespace dssim

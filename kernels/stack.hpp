@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// What an inference or training engine adds to its kernels: kernels/profiles/<gpu>/<stack>/stack.toml. Every figure in the
-// file says how it was measured or fitted, and on what.
+// What an inference or training engine adds to its kernels: kernels/profiles/<gpu>/<stack>/stack.toml. Every figure in
+// the file says how it was measured or fitted, and on what.
 
 #include <cstdint>
 #include <string>
@@ -18,33 +18,40 @@ struct StackMemory {
 };
 
 // The attention kernels, which decide what a decode costs beside a prefill chunk and in a padded graph.
-//   flash2  decodes in the launch of a prefill chunk take a whole 128-row tile for each query head; in a captured graph the
+//   flash2  decodes in the launch of a prefill chunk take a whole 128-row tile for each query head; in a captured graph
+//   the
 //           KV splits were fixed at capture, for the padded batch (FlashAttention-2)
 //   flash3  the query heads of one KV head share a tile, and splits are chosen at run time (FlashAttention-3)
 enum class AttentionKernel : uint8_t { flash2, flash3 };
 
 struct Stack {
-  std::string name;     // "vllm-0.14"
-  std::string gpu;      // GPU the tables were measured on
+  std::string name;  // "vllm-0.14"
+  std::string gpu;   // GPU the tables were measured on
   std::string title;
   StackMemory memory;
 
-  // A decode-only batch is padded up to the next of these (CUDA graphs); beyond the last, and with graphs off, it runs eagerly.
+  // A decode-only batch is padded up to the next of these (CUDA graphs); beyond the last, and with graphs off, it runs
+  // eagerly.
   std::vector<int64_t> graph_batch_sizes;
-  // Steps with prefill run from graphs too (vLLM's piecewise graphs) up to this many tokens, padded likewise; 0 = never.
+  // Steps with prefill run from graphs too (vLLM's piecewise graphs) up to this many tokens, padded likewise; 0 =
+  // never.
   int64_t piecewise_graph_tokens = 0;
 
   AttentionKernel attention = AttentionKernel::flash2;
-  // Asynchronous scheduling: while a step runs the batch of the next one is already fixed, so an arrival waits one step more.
+  // Asynchronous scheduling: while a step runs the batch of the next one is already fixed, so an arrival waits one step
+  // more.
   bool schedules_ahead = false;
 
-  double iteration_host_s = 0;   // host work between two steps that the GPU waits for
-  double sequence_host_s = 0;    // the same, for each sequence in the batch
-  double eager_host_s = 0;       // the same, for a step that does not run from one graph (inputs built and copied, synchronised)
-  double eager_launch_s = 0;     // host time of one layer launched eagerly: layers × this is a floor under an eager step
-  double piecewise_launch_s = 0; // host time of one layer run piecewise (graph pieces, attention between them): likewise
-  double layer_gap_s = 0;        // GPU time a layer spends between and in kernels that no table holds (rotary, KV write, gaps)
-  double frontend_latency_s = 0; // fixed: HTTP, tokenisation, first scheduling; part of TTFT and e2e, not of GPU time
+  double iteration_host_s = 0;  // host work between two steps that the GPU waits for
+  double sequence_host_s = 0;   // the same, for each sequence in the batch
+  double eager_host_s =
+      0;  // the same, for a step that does not run from one graph (inputs built and copied, synchronised)
+  double eager_launch_s = 0;  // host time of one layer launched eagerly: layers × this is a floor under an eager step
+  double piecewise_launch_s =
+      0;  // host time of one layer run piecewise (graph pieces, attention between them): likewise
+  double layer_gap_s =
+      0;  // GPU time a layer spends between and in kernels that no table holds (rotary, KV write, gaps)
+  double frontend_latency_s = 0;  // fixed: HTTP, tokenisation, first scheduling; part of TTFT and e2e, not of GPU time
 
   // An engine slower than the tables it borrows (`kernels` names them): measured seconds / table seconds, by phase.
   double prefill_slowdown = 1;

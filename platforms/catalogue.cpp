@@ -28,12 +28,12 @@ const auto* find_spec(const Specs& specs, std::string_view key) {
 
 // What a figure may be, beyond its dimension; "" where it is fine.
 std::string objection(const FigureSpec& spec, double value) {
-  constexpr double kMostCounted = 1e9;
+  const double most_counted = spec.key.ends_with("iops") ? 1e12 : 1e6;
   if (spec.required && value == 0) return "must be more than zero";
   if (spec.key.ends_with("efficiency") && value > 1) return "is a share, so it must not be more than 1";
   if (spec.key == "oversubscription" && value < 1) return "must be 1 (non-blocking) or more";
-  if (spec.dimension == Dimension::count && (value != std::floor(value) || value > kMostCounted))
-    return "must be a whole number of at most a thousand million";
+  if (spec.dimension == Dimension::count && (value != std::floor(value) || value > most_counted))
+    return fmt::format("must be a whole number of at most {:.0f}", most_counted);
   return "";
 }
 

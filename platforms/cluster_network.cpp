@@ -31,7 +31,7 @@ ClusterNetwork::ClusterNetwork(const Cluster& cluster)
 }
 
 void ClusterNetwork::add(LinkGroup& group, const char* name, int64_t count, double bytes_per_s) {
-  if (count > std::numeric_limits<LinkId>::max() - links_)
+  if (count > std::numeric_limits<int>::max() - static_cast<int64_t>(links_))
     throw cannot_run("this cluster has more links than can be numbered");
   group = {name, links_, static_cast<LinkId>(count), bytes_per_s};
   links_ += group.count;

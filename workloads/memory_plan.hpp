@@ -3,12 +3,12 @@
 
 // Does one replica fit, and how many tokens of KV cache does it keep? Terms are per GPU, of the fullest pipeline stage.
 //
-//   budget = gpu memory × gpu_memory_fraction
-//   KV     = budget − weights − activations − context − communication        (what vLLM's profile run leaves)
-//   fits   ⇔ KV holds `context_tokens`, and budget + CUDA graphs ≤ gpu memory where graphs are captured outside the
-//   budget
+//   budget = min(gpu memory × gpu_memory_fraction, gpu memory − context − graphs)
+//   KV     = budget − weights − activations − communication, in whole blocks   (what vLLM's profile run leaves)
+//   fits   ⇔ KV holds `context_tokens`
 //
-// The formula of each term stands at its function in memory_plan.cpp, with its source; docs/memory.md lists them.
+// The context and the captured graphs live outside the budget, as in vLLM, and cut it only where the fraction leaves them too
+// little. The formula of each term stands at its function in memory_plan.cpp, with its source; docs/memory.md lists them.
 // Units: bytes. No errors are thrown here: degrees are checked by parallel_problem() first.
 
 #include <cstdint>

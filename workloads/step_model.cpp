@@ -13,7 +13,9 @@ namespace {
 constexpr size_t kRememberedTokens = size_t{1} << 16;  // larger steps are priced afresh
 constexpr int kKnotsPerOctave = 8;                     // of the remembered decode attention, in KV length
 
-double value(int64_t count) { return static_cast<double>(count); }
+double value(int64_t count) {
+  return static_cast<double>(count);
+}
 
 }  // namespace
 
@@ -35,7 +37,7 @@ class StepModel::Impl {
     std::vector<float> seconds;  // all layers, at KV lengths 2^e (1 + j/8)
     Coverage coverage = Coverage::inside;
   };
-  struct Run {  // how the stack runs a step of this shape
+  struct Run {           // how the stack runs a step of this shape
     int64_t tokens = 0;  // padded
     bool in_graph = true;
     double launch_s = 0;  // the host's launches, side by side with the GPU's work
@@ -53,9 +55,15 @@ class StepModel::Impl {
   const Part& head_part(int64_t rows);
   Price decode_attention(int64_t batch, double kv_length);
   Price all_reduce(double bytes, bool in_graph) const;
-  Price step_attention(const StepShape& shape, const Run& run);
+  // All layers' attention; in one launch of both kinds the decodes count as prefill.
+  struct Attention {
+    Price prefill{0, Coverage::inside}, decode{0, Coverage::inside};
+    double seconds() const { return prefill.seconds + decode.seconds; }
+  };
+  Attention step_attention(const StepShape& shape, const Run& run);
   int64_t head_rows(const StepShape& shape) const;
-  void add(Sink& out, std::string_view name, OperatorClass kind, Price price, double count, double flops, double bytes) const;
+  void add(Sink& out, std::string_view name, OperatorClass kind, Price price, double count, double flops,
+           double bytes) const;
 
   Architecture arch_;
   StepModelOptions options_;
@@ -76,8 +84,8 @@ StepModel::Impl::Impl(const Architecture& architecture, StepModelOptions options
   tp_ = options_.tensor_parallel;
   layers_ = value(arch_.layers);
   hidden_ = value(arch_.hidden);
-  heads_ = {std::max<int64_t>(1, arch_.heads / options_.tensor_parallel), std::max<int64_t>(1, arch_.kv_heads / options_.tensor_parallel),
-            arch_.head_dim, options_.kv_cache};
+  heads_ = {std::max<int64_t>(1, arch_.heads / options_.tensor_parallel),
+            std::max<int64_t>(1, arch_.kv_heads / options_.tensor_parallel), arch_.head_dim, options_.kv_cache};
 }
 
 void StepModel::Impl::add(Sink& out, std::string_view name, OperatorClass kind, Price price, double count, double flops,
@@ -95,7 +103,8 @@ void StepModel::Impl::layer_operators(double m, bool in_graph, Sink& out) const 
   const double ffn = value(arch_.ffn) / tp_;
   const double weight = bytes_of(options_.weights);
   const auto gemm = [&](std::string_view name, double n, double k) {
-    add(out, name, OperatorClass::matmul, cost_.gemm(options_.weights, m, n, k), layers_, 2 * m * n * k, weight * n * k + 2 * m * (n + k));
+    add(out, name, OperatorClass::matmul, cost_.gemm(options_.weights, m, n, k), layers_, 2 * m * n * k,
+        weight * n * k + 2 * m * (n + k));
   };
   const auto element = [&](std::string_view name, Elementwise kernel, double width, double values, double count) {
     add(out, name, OperatorClass::elementwise, cost_.elementwise(kernel, m, width), layers_ * count, 0, values * m);
@@ -115,7 +124,8 @@ void StepModel::Impl::layer_operators(double m, bool in_graph, Sink& out) const 
     add(out, "router", OperatorClass::moe, cost_.gemm(Precision::bf16, m, value(arch_.experts), hidden_), layers_,
         2 * m * hidden_ * value(arch_.experts), 0);
     const int ep = options_.expert_parallel;
-    const MoeShape shape{m, arch_.hidden, arch_.ffn, arch_.experts, arch_.experts_per_token, options_.tensor_parallel / ep, ep};
+    const MoeShape shape{
+        m, arch_.hidden, arch_.ffn, arch_.experts, arch_.experts_per_token, options_.tensor_parallel / ep, ep};
     add(out, "experts", OperatorClass::moe, cost_.moe(options_.weights, shape), layers_,
         6 * m * value(arch_.experts_per_token) * hidden_ * ffn, 0);
   } else {
@@ -130,25 +140,30 @@ void StepModel::Impl::layer_operators(double m, bool in_graph, Sink& out) const 
 }
 
 void StepModel::Impl::embedding_operators(double m, bool in_graph, Sink& out) const {
-  add(out, "embedding", OperatorClass::elementwise, cost_.elementwise(Elementwise::embedding, m, hidden_), 1, 0, 4 * m * hidden_);
+  add(out, "embedding", OperatorClass::elementwise, cost_.elementwise(Elementwise::embedding, m, hidden_), 1, 0,
+      4 * m * hidden_);
   if (options_.tensor_parallel > 1)
-    add(out, "embedding all-reduce", OperatorClass::all_reduce, all_reduce(2 * m * hidden_, in_graph), 1, 0, 2 * m * hidden_);
+    add(out, "embedding all-reduce", OperatorClass::all_reduce, all_reduce(2 * m * hidden_, in_graph), 1, 0,
+        2 * m * hidden_);
 }
 
 // Final norm, the vocabulary product (16-bit in every stack), the gather of its parts, and sampling.
 void StepModel::Impl::head_operators(double rows, Sink& out) const {
   if (arch_.family == Family::encoder || rows <= 0) return;
   const double vocabulary = value(arch_.vocabulary), part = std::ceil(vocabulary / tp_);
-  add(out, "final norm", OperatorClass::elementwise, cost_.elementwise(Elementwise::add_rmsnorm, rows, hidden_), 1, 0, 8 * rows * hidden_);
-  add(out, "output head", OperatorClass::output_head, cost_.gemm(Precision::bf16, rows, part, hidden_), 1, 2 * rows * part * hidden_,
-      2 * part * hidden_);
+  add(out, "final norm", OperatorClass::elementwise, cost_.elementwise(Elementwise::add_rmsnorm, rows, hidden_), 1, 0,
+      8 * rows * hidden_);
+  add(out, "output head", OperatorClass::output_head, cost_.gemm(Precision::bf16, rows, part, hidden_), 1,
+      2 * rows * part * hidden_, 2 * part * hidden_);
   if (options_.tensor_parallel > 1) {
     const double bytes = 2 * rows * vocabulary;
-    const Price gather = options_.all_reduce ? options_.all_reduce(bytes / 2)
-                                             : cost_.collective(Collective::all_gather, options_.tensor_parallel, bytes);
+    const Price gather = options_.all_reduce
+                             ? options_.all_reduce(bytes / 2)
+                             : cost_.collective(Collective::all_gather, options_.tensor_parallel, bytes);
     add(out, "logits gather", OperatorClass::output_head, gather, 1, 0, bytes);
   }
-  add(out, "sampler", OperatorClass::output_head, cost_.elementwise(Elementwise::sampler, rows, vocabulary), 1, 0, 4 * rows * vocabulary);
+  add(out, "sampler", OperatorClass::output_head, cost_.elementwise(Elementwise::sampler, rows, vocabulary), 1, 0,
+      4 * rows * vocabulary);
 }
 
 StepModel::Impl::Part StepModel::Impl::sum(const Sink& operators) const {
@@ -213,7 +228,8 @@ Price StepModel::Impl::decode_attention(int64_t batch, double kv_length) {
   if (knot + 1 >= part.seconds.size()) part.seconds.resize(knot + 2, -1.0F);
   for (size_t i = knot; i <= knot + 1; ++i) {
     if (part.seconds[i] >= 0) continue;
-    const double at = std::ldexp(1 + static_cast<double>(i % kKnotsPerOctave) / kKnotsPerOctave, static_cast<int>(i / kKnotsPerOctave));
+    const double at = std::ldexp(1 + static_cast<double>(i % kKnotsPerOctave) / kKnotsPerOctave,
+                                 static_cast<int>(i / kKnotsPerOctave));
     const Price price = cost_.decode_attention(heads_, value(batch), at * value(batch));
     part.seconds[i] = static_cast<float>(price.seconds * layers_);
     part.coverage = worse(part.coverage, price.coverage);
@@ -222,18 +238,22 @@ Price StepModel::Impl::decode_attention(int64_t batch, double kv_length) {
   return {(1 - w) * part.seconds[knot] + w * part.seconds[knot + 1], part.coverage};
 }
 
-Price StepModel::Impl::step_attention(const StepShape& shape, const Run& run) {
-  if (shape.prefill.empty()) {
-    const int64_t batch = cost_.stack().attention == AttentionKernel::flash2 ? run.tokens : shape.decode_sequences;
-    return decode_attention(batch, value(shape.decode_kv_tokens) / value(shape.decode_sequences));
-  }
+StepModel::Impl::Attention StepModel::Impl::step_attention(const StepShape& shape, const Run& run) {
+  Attention attention;
+  const bool flash2 = cost_.stack().attention == AttentionKernel::flash2;
+  const bool one_launch = flash2 && !shape.prefill.empty();
+  if (shape.decode_sequences > 0 && !one_launch)
+    attention.decode = decode_attention(flash2 ? run.tokens : shape.decode_sequences,
+                                        value(shape.decode_kv_tokens) / value(shape.decode_sequences));
+  if (shape.prefill.empty()) return attention;
   chunks_.clear();
   for (const auto& c : shape.prefill) chunks_.push_back({value(c.new_tokens), value(c.past_tokens)});
-  Price price = shape.decode_sequences == 0
-                    ? cost_.prefill_attention(heads_, chunks_, arch_.family == Family::decoder)
-                    : cost_.mixed_attention(heads_, chunks_, value(shape.decode_sequences), value(shape.decode_kv_tokens));
-  price.seconds *= layers_;
-  return price;
+  attention.prefill =
+      one_launch && shape.decode_sequences > 0
+          ? cost_.mixed_attention(heads_, chunks_, value(shape.decode_sequences), value(shape.decode_kv_tokens))
+          : cost_.prefill_attention(heads_, chunks_, arch_.family == Family::decoder);
+  attention.prefill.seconds *= layers_;
+  return attention;
 }
 
 StepModel::Impl::Run StepModel::Impl::run_of(const StepShape& shape) const {
@@ -241,6 +261,7 @@ StepModel::Impl::Run StepModel::Impl::run_of(const StepShape& shape) const {
   Run run;
   run.tokens = shape.decode_sequences;
   for (const auto& c : shape.prefill) run.tokens += c.new_tokens;
+  if (run.tokens == 0) return run;
   const auto& sizes = stack.graph_batch_sizes;
   const auto padded = std::lower_bound(sizes.begin(), sizes.end(), run.tokens);
   const bool piecewise = !shape.prefill.empty();
@@ -271,13 +292,13 @@ StepPrice StepModel::Impl::price(const StepShape& shape, StepUsage* usage) {
   const Part& layers = layers_part(run.tokens, run.in_graph);
   const Part& embedding = embedding_part(run.tokens, run.in_graph);
   const Part& head = head_part(head_rows(shape));
-  const Price attention = step_attention(shape, run);
+  const Attention attention = step_attention(shape, run);
 
   const double slowdown = shape.prefill.empty() ? stack.decode_slowdown : stack.prefill_slowdown;
-  const double gpu_s = slowdown * (layers.seconds + attention.seconds + embedding.seconds + head.seconds);
+  const double gpu_s = slowdown * (layers.seconds + attention.seconds() + embedding.seconds + head.seconds);
   const double waiting_s = std::max(0.0, run.launch_s - gpu_s);  // the GPU waits for launches
   price.embedding_s = slowdown * embedding.seconds;
-  price.layers_s = slowdown * (layers.seconds + attention.seconds) + waiting_s;
+  price.layers_s = slowdown * (layers.seconds + attention.seconds()) + waiting_s;
   price.head_s = slowdown * head.seconds;
   price.host_s = run.host_s;
   if (usage == nullptr) return price;
@@ -285,10 +306,12 @@ StepPrice StepModel::Impl::price(const StepShape& shape, StepUsage* usage) {
   for (size_t i = 0; i < kOperatorClasses; ++i)
     usage->class_s[i] += slowdown * (layers.usage.class_s[i] + embedding.usage.class_s[i] + head.usage.class_s[i]);
   for (size_t i = 0; i < usage->coverage_s.size(); ++i)
-    usage->coverage_s[i] += slowdown * (layers.usage.coverage_s[i] + embedding.usage.coverage_s[i] + head.usage.coverage_s[i]);
-  const auto kind = shape.prefill.empty() ? OperatorClass::decode_attention : OperatorClass::prefill_attention;
-  usage->class_s[static_cast<size_t>(kind)] += slowdown * attention.seconds;
-  usage->coverage_s[static_cast<size_t>(attention.coverage)] += slowdown * attention.seconds;
+    usage->coverage_s[i] +=
+        slowdown * (layers.usage.coverage_s[i] + embedding.usage.coverage_s[i] + head.usage.coverage_s[i]);
+  usage->class_s[static_cast<size_t>(OperatorClass::prefill_attention)] += slowdown * attention.prefill.seconds;
+  usage->class_s[static_cast<size_t>(OperatorClass::decode_attention)] += slowdown * attention.decode.seconds;
+  usage->coverage_s[static_cast<size_t>(attention.prefill.coverage)] += slowdown * attention.prefill.seconds;
+  usage->coverage_s[static_cast<size_t>(attention.decode.coverage)] += slowdown * attention.decode.seconds;
   usage->class_s[static_cast<size_t>(OperatorClass::host)] += price.host_s + waiting_s;
   return price;
 }
@@ -300,21 +323,31 @@ std::vector<OperatorPrice> StepModel::Impl::breakdown(const StepShape& shape) {
   const Stack& stack = cost_.stack();
   embedding_operators(value(run.tokens), run.in_graph, out);
   layer_operators(value(run.tokens), run.in_graph, out);
-  const double dim = value(heads_.head_dim), q_heads = value(heads_.heads), kv_heads = value(heads_.kv_heads);
-  double pairs = value(shape.decode_kv_tokens), kv = pairs;
+  const Attention attention = step_attention(shape, run);
+  const double dim = value(heads_.head_dim), q_heads = value(heads_.heads);
+  const double kv_bytes = 2 * value(heads_.kv_heads) * dim * bytes_of(options_.kv_cache);
+  double pairs = 0, kv = 0;
   for (const auto& c : shape.prefill) {
     pairs += value(c.new_tokens) * (value(c.past_tokens) + (value(c.new_tokens) + 1) / 2);
     kv += value(c.past_tokens + c.new_tokens);
   }
   const bool decode = shape.prefill.empty();
-  Price attention = step_attention(shape, run);
-  add(out, "attention", decode ? OperatorClass::decode_attention : OperatorClass::prefill_attention, {attention.seconds / layers_, attention.coverage},
-      layers_, 4 * q_heads * dim * pairs, 2 * kv * kv_heads * dim * bytes_of(options_.kv_cache));
+  const auto attend = [&](std::string_view name, OperatorClass kind, Price price, double query_pairs,
+                          double kv_tokens) {
+    add(out, name, kind, {price.seconds / layers_, price.coverage}, layers_, 4 * q_heads * dim * query_pairs,
+        kv_tokens * kv_bytes);
+  };
+  const double decode_kv = value(shape.decode_kv_tokens), both = attention.decode.seconds > 0 ? 0 : decode_kv;
+  if (!decode)
+    attend("prefill attention", OperatorClass::prefill_attention, attention.prefill, pairs + both, kv + both);
+  if (attention.decode.seconds > 0)
+    attend("decode attention", OperatorClass::decode_attention, attention.decode, decode_kv, decode_kv);
   head_operators(value(head_rows(shape)), out);
   const double slowdown = decode ? stack.decode_slowdown : stack.prefill_slowdown;
   double gpu_s = 0;
   for (auto& o : out) gpu_s += o.seconds *= slowdown;
-  if (run.launch_s > gpu_s) add(out, "launches", OperatorClass::host, {run.launch_s - gpu_s, Coverage::inside}, 1, 0, 0);
+  if (run.launch_s > gpu_s)
+    add(out, "launches", OperatorClass::host, {run.launch_s - gpu_s, Coverage::inside}, 1, 0, 0);
   if (run.host_s > 0) add(out, "host between steps", OperatorClass::host, {run.host_s, Coverage::inside}, 1, 0, 0);
   return out;
 }
@@ -324,8 +357,14 @@ StepModel::StepModel(const Architecture& architecture, StepModelOptions options,
 StepModel::~StepModel() = default;
 StepModel::StepModel(StepModel&&) noexcept = default;
 StepModel& StepModel::operator=(StepModel&&) noexcept = default;
-StepPrice StepModel::price(const StepShape& shape, StepUsage* usage) { return impl_->price(shape, usage); }
-std::vector<OperatorPrice> StepModel::breakdown(const StepShape& shape) { return impl_->breakdown(shape); }
-const CostModel& StepModel::cost() const { return impl_->cost(); }
+StepPrice StepModel::price(const StepShape& shape, StepUsage* usage) {
+  return impl_->price(shape, usage);
+}
+std::vector<OperatorPrice> StepModel::breakdown(const StepShape& shape) {
+  return impl_->breakdown(shape);
+}
+const CostModel& StepModel::cost() const {
+  return impl_->cost();
+}
 
 }  // namespace dssim

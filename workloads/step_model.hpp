@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// How long one engine iteration of one replica takes: the step's operators (per layer, under tensor and expert parallelism),
-// each priced by the cost model, plus what the stack adds (graph padding, eager launch floor, host time).
+// How long one engine iteration of one replica takes: the step's operators (per layer, under tensor and expert
+// parallelism), each priced by the cost model, plus what the stack adds (graph padding, eager launch floor, host time).
 //
 //   StepModel model(architecture, {.weights = Precision::bf16, .tensor_parallel = 4}, cost);
 //   StepPrice price = model.price({.decode_sequences = 64, .decode_kv_tokens = 64 * 800}, &usage);
 //
-// A step runs from a captured graph where the stack has one of its size (the batch is padded up to it); else it runs eagerly,
-// and takes the longer of its GPU time and the host's launch time. Decode sequences are priced at their mean KV length.
-// Everything that depends on a small integer (tokens, batch) is remembered on first use, so a price costs well under a
-// microsecond. Not for sharing between threads. `cost` must outlive the model. Assumes degrees that divide (checked by callers).
-// Valid for: causal decoders and encoders of workloads/architecture.hpp. Tested by tests/unit/step_model_test.cpp and
-// tests/validation/steps_test.cpp.
+// A step runs from a captured graph where the stack has one of its size (the batch is padded up to it); else it runs
+// eagerly, and takes the longer of its GPU time and the host's launch time. Decode sequences are priced at their mean
+// KV length. Everything that depends on a small integer (tokens, batch) is remembered on first use, so a price costs
+// well under a microsecond. Not for sharing between threads. `cost` must outlive the model. Assumes degrees that divide
+// (checked by callers). Valid for: causal decoders and encoders of workloads/architecture.hpp. Tested by
+// tests/unit/step_model_test.cpp and tests/validation/steps_test.cpp.
 
 #include <cstdint>
 #include <functional>
@@ -31,9 +31,11 @@ struct StepModelOptions {
   Precision weights = Precision::bf16;
   Precision kv_cache = Precision::bf16;
   int tensor_parallel = 1;
-  int expert_parallel = 1;  // MoE experts spread over this many of the tensor_parallel GPUs, the rest splits each expert
-  // Replaces the profile's all-reduce, for replicas that span nodes or have no NVLink: seconds for `bytes` on every GPU.
-  std::function<Price(double bytes)> all_reduce;
+  int expert_parallel =
+      1;  // MoE experts spread over this many of the tensor_parallel GPUs, the rest splits each expert
+  // Replaces the profile's all-reduce, for replicas that span nodes or have no NVLink: seconds for `bytes` on every
+  // GPU.
+  std::function<Price(double bytes)> all_reduce = {};
 };
 
 // One line of a step's breakdown, summed over layers.

@@ -50,6 +50,14 @@ std::string join(std::span<const std::string> words, std::string_view separator)
 
 std::string unknown_name(std::string_view kind, std::string_view word, std::span<const std::string> candidates) {
   const std::string shown(word.substr(0, 60));
+  std::vector<std::string> longer;
+  for (const auto& candidate : candidates)
+    if (word.size() >= 3 && candidate.starts_with(word) && longer.size() < 6) longer.push_back("'" + candidate + "'");
+  if (!longer.empty()) {
+    const std::string last = longer.back();
+    longer.pop_back();
+    return fmt::format("unknown {} '{}'; did you mean {}{}{}?", kind, shown, join(longer, ", "), longer.empty() ? "" : " or ", last);
+  }
   if (const auto near = nearest_name(word, candidates); !near.empty())
     return fmt::format("unknown {} '{}'; did you mean '{}'?", kind, shown, near);
   if (candidates.empty()) return fmt::format("unknown {} '{}'", kind, shown);

@@ -16,6 +16,7 @@ int run_scenario(const Words& words);
 int run_step(const Words& words);
 int run_fit(const Words& words);
 int run_collective(const Words& words);
+int run_validate(const Words& words);
 int run_catalogue(const Words& words);
 
 }  // namespace dssim

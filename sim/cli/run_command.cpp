@@ -14,14 +14,17 @@ constexpr std::string_view kUsage = R"(dssim: what will these GPUs, links and di
 
   dssim SCENARIO.toml [--set KEY=VALUE]... [--seed N] [--json FILE|-]
         [--requests FILE] [--out DIR] [--quiet]
-      simulate a scenario: QPS, TTFT, TPOT, latency, memory fit, bottleneck, trust
+      simulate it: QPS, TTFT, TPOT, latency, memory fit, bottleneck, trust
   dssim step SCENARIO.toml (--decode B --kv L | --prefill T [--past P])
       how long one engine iteration takes, operator by operator
   dssim fit SCENARIO.toml
       memory only: does it fit, how many KV tokens are left, what would fit
   dssim collective SCENARIO.toml --op all_reduce --bytes 1MiB..4GiB [--gpus N]
       time and bus bandwidth of a collective, size by size
-  dssim catalogue [gpus|nodes|fabrics|nics|cpus|storage|models|traces|stacks] [NAME]
+  dssim validate SCENARIO.toml [--requests FILE] [--iterations FILE]
+      hold the prediction against a measured run
+  dssim catalogue [gpus|nodes|fabrics|nics|cpus|storage|models|traces|stacks]
+        [NAME]
       what can be named in a scenario, every figure with its source
 
 Each command has --help. Exit status: 0 done, 2 bad input, 3 the configuration
@@ -45,9 +48,10 @@ int run_command(const Words& words) {
   if (command == "step") return run_step(rest);
   if (command == "fit") return run_fit(rest);
   if (command == "collective") return run_collective(rest);
+  if (command == "validate") return run_validate(rest);
   if (command == "catalogue") return run_catalogue(rest);
   // A word without a dot that is no file is a mistyped command rather than a scenario.
-  const std::vector<std::string> commands{"step", "fit", "collective", "catalogue"};
+  const std::vector<std::string> commands{"step", "fit", "collective", "validate", "catalogue"};
   if (!command.starts_with("-") && command.find('.') == std::string::npos && !std::filesystem::exists(command))
     throw bad_input(unknown_name("command", command, commands) + "; or give a scenario file, e.g. scenarios/quickstart.toml");
   return run_scenario(words);

@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
+#include <filesystem>
+#include <optional>
+
 #include "sim/base/error.hpp"
 #include "sim/cli/commands.hpp"
 #include "sim/cli/options.hpp"
 #include "sim/report/catalogue_text.hpp"
 #include "sim/report/console.hpp"
 #include "sim/report/json.hpp"
+#include "sim/report/validation_text.hpp"
 #include "sim/study/deployment_setup.hpp"
 #include "sim/study/serving_run.hpp"
+#include "sim/study/validate.hpp"
 
 namespace dssim {
 
@@ -54,6 +59,24 @@ int run_fit(const Words& words) {
   const FitReport report = query_fit(options.read());
   print_answer(options, console_text(report, stdout_is_terminal()), json_text(report));
   require_fit(report);
+  return 0;
+}
+
+int run_validate(const Words& words) {
+  CommonOptions options;
+  auto description = common_description(options);
+  auto add = description.add_options();
+  add("requests", po::value<std::string>()->value_name("FILE"), "measured requests: arrival,input,output,first_token,done");
+  add("iterations", po::value<std::string>()->value_name("FILE"),
+      "measured iterations: seconds,decode_seqs,prefill_tokens,decode_kv_tokens,prefill_kv_tokens");
+  po::variables_map values;
+  if (!parse(words, description, options, values, "dssim validate SCENARIO.toml [--requests FILE] [--iterations FILE]")) return 0;
+  const auto file = [&](const char* name) {
+    return values.contains(name) ? std::optional<std::filesystem::path>(values[name].as<std::string>()) : std::nullopt;
+  };
+  Scenario scenario = options.read();
+  const ValidationReport report = validate(scenario, file("requests"), file("iterations"));
+  print_answer(options, console_text(report, stdout_is_terminal()), json_text(report));
   return 0;
 }
 

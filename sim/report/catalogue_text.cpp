@@ -40,9 +40,11 @@ std::string hardware_entry(CatalogueKind kind, const std::string& name) {
   TextLayout out(false);
   out.title(fmt::format("{}: {}", entry.name, entry.title));
   for (const auto& [key, word] : entry.words) out.plain(fmt::format("  {:<30}{}", key, word));
-  for (const auto& [key, figure] : entry.figures) {
-    out.plain(fmt::format("  {:<30}{:<16}{}", key, figure.text, name_of(figure.kind)));
-    out.line("", figure.source);
+  for (const FigureSpec& spec : figure_specs(kind)) {
+    const auto it = entry.figures.find(spec.key);
+    if (it == entry.figures.end()) continue;
+    out.plain(fmt::format("  {:<30}{:<16}{}", spec.key, it->second.text, name_of(it->second.kind)));
+    out.line("", it->second.source);
   }
   return out.take();
 }

@@ -6,10 +6,9 @@
 #include <algorithm>
 
 #include "sim/base/units.hpp"
-#include "sim/report/text_layout.hpp"
+#include "sim/report/sections.hpp"
 
 namespace dssim {
-namespace {
 
 void add_setup(TextLayout& out, const Setup& setup) {
   out.title(setup.title);
@@ -18,11 +17,20 @@ void add_setup(TextLayout& out, const Setup& setup) {
   out.line("deployment", fmt::format("{}, stack {}", setup.deployment, setup.stack));
 }
 
+void add_trust(TextLayout& out, const Trust& trust) {
+  out.section("Trust");
+  out.line("GPU time", fmt::format("{} inside measured shapes, {} at their edge, {} extrapolated", TextLayout::percent(trust.inside),
+                                   TextLayout::percent(trust.edge), TextLayout::percent(trust.outside)));
+  for (const auto& source : trust.sources) out.line("from", source);
+}
+
+namespace {
+
 void add_memory(TextLayout& out, const MemoryPlan& m) {
   out.line("memory", fmt::format("{} per GPU of {}: {} weights, {} KV cache, {} activations, {} reserved",
                                  m.fits ? "fits" : "DOES NOT FIT", format_bytes(m.gpu_bytes), format_bytes(m.weights_bytes),
                                  format_bytes(m.kv_bytes), format_bytes(m.activation_bytes), format_bytes(m.reserved_bytes())));
-  if (m.fits)
+  if (m.fits && m.kv_tokens > 0)
     out.line("", fmt::format("KV cache holds {} tokens{}", format_count(static_cast<double>(m.kv_tokens)),
                              m.kv_given ? " (given in the scenario)" : ""));
 }
@@ -82,13 +90,6 @@ void add_breakdown(TextLayout& out, const std::array<double, kOperatorClasses>& 
   }
 }
 
-void add_trust(TextLayout& out, const Trust& trust) {
-  out.section("Trust");
-  out.line("GPU time", fmt::format("{} inside measured shapes, {} at their edge, {} extrapolated", TextLayout::percent(trust.inside),
-                                   TextLayout::percent(trust.edge), TextLayout::percent(trust.outside)));
-  for (const auto& source : trust.sources) out.line("from", source);
-}
-
 }  // namespace
 
 std::string console_text(const ServingReport& report, bool colour) {
@@ -129,7 +130,7 @@ std::string console_text(const FitReport& report, bool colour) {
   if (m.communication_bytes > 0) row("communication buffers", m.communication_bytes);
   row("KV cache", m.kv_bytes);
   add_load(out, report);
-  if (m.fits) {
+  if (m.fits && m.kv_tokens > 0) {
     out.section("KV cache");
     out.line("capacity", fmt::format("{} tokens in blocks of {}{}", m.kv_tokens, report.deployment.kv_block_tokens,
                                      m.kv_given ? " (given in the scenario)" : ""));
@@ -140,7 +141,7 @@ std::string console_text(const FitReport& report, bool colour) {
       at += fmt::format("{}{} of {}", at.empty() ? "" : ", ", sequences, context);
     }
     if (!at.empty()) out.line("sequences", at + " tokens at once");
-  } else {
+  } else if (!m.fits) {
     out.section("Would fit");
     for (const auto& remedy : report.remedies) out.line("-", remedy);
     if (report.remedies.empty()) out.plain("  nothing in this catalogue");

@@ -19,6 +19,24 @@ namespace {
 // Bytes of activations that a token hands to the next stage: hidden state and residual, in 16 bits (what vLLM sends).
 double activation_bytes_per_token(const Architecture& model) { return 2.0 * 2.0 * static_cast<double>(model.hidden); }
 
+// An encoder answers with its prefill: there is nothing to decode, whatever the load says about outputs.
+class EncoderStream final : public RequestStream {
+ public:
+  explicit EncoderStream(RequestStream& stream) : stream_(stream) {}
+  bool next(Request& request) override {
+    const bool known = stream_.next(request);
+    request.output_tokens = 1;
+    return known;
+  }
+  bool exhausted() const override { return stream_.exhausted(); }
+  void completed(uint64_t id, double time_s) override { stream_.completed(id, time_s); }
+  std::optional<uint64_t> expected_requests() const override { return stream_.expected_requests(); }
+  std::optional<double> expected_duration_s() const override { return stream_.expected_duration_s(); }
+
+ private:
+  RequestStream& stream_;
+};
+
 class Observer final : public ServiceObserver {
  public:
   Observer(const Scenario& scenario, const RunOptions& options, const Simulation& simulation)
@@ -66,7 +84,10 @@ void add_replicas(Service& service, const Scenario& scenario, DeploymentSetup& s
     shape.layers = scenario.model.architecture.layers;
     shape.stage_gpus = setup.placement.stage_gpus[i];
     shape.activation_bytes_per_token = activation_bytes_per_token(scenario.model.architecture);
-    KvCache kv(setup.fit.memory.kv_tokens / d.kv_block_tokens, d.kv_block_tokens, scenario.serving.prefix_cache);
+    // An encoder keeps no KV cache, so nothing limits it there.
+    constexpr int64_t kUnlimited = int64_t{1} << 40;
+    const int64_t blocks = scenario.model.architecture.is_encoder() ? kUnlimited : setup.fit.memory.kv_tokens / d.kv_block_tokens;
+    KvCache kv(blocks, d.kv_block_tokens, scenario.serving.prefix_cache);
     SchedulerLimits limits = scenario.serving.limits;
     limits.schedules_ahead = setup.cost->stack().schedules_ahead && d.pipeline_parallel == 1;
     Scheduler scheduler(limits, std::move(kv), make_policy(scenario.serving.policy), static_cast<uint32_t>(i));
@@ -130,7 +151,9 @@ ServingReport run_serving(Scenario& scenario, const RunOptions& options) {
 
   Simulation simulation(*setup.network);
   Observer observer(scenario, options, simulation);
-  Service service(simulation, *scenario.requests, make_router(scenario.serving.router, scenario.seed),
+  EncoderStream encoder_stream(*scenario.requests);
+  RequestStream& requests = scenario.model.architecture.is_encoder() ? encoder_stream : *scenario.requests;
+  Service service(simulation, requests, make_router(scenario.serving.router, scenario.seed),
                   setup.cost->stack().frontend_latency_s, observer);
   add_replicas(service, scenario, setup);
   simulation.on_idle([&service] {

@@ -2,6 +2,7 @@
 // What must hold whatever the figures are: repeatability, conservation, monotonicity, and that working ahead changes nothing.
 #include <gtest/gtest.h>
 
+#include "sim/base/files.hpp"
 #include "sim/serving/policy.hpp"
 #include "sim/serving/service.hpp"
 #include "sim/study/deployment_setup.hpp"
@@ -122,8 +123,8 @@ TEST(Serving, PipelineStagesCrossTheFabric) {
       return run.report.summary.e2e().mean();
     });
   };
-  const double fast = mean_e2e({});
-  EXPECT_GT(mean_e2e({"cluster.fabric=eth10"}), 1.2 * fast);
+  // A prompt's activations, hidden state and residual of 2000 × 8192 values in 16 bits each, take 52 ms at 10 Gb/s.
+  EXPECT_GT(mean_e2e({"cluster.fabric=eth10"}), mean_e2e({}) + 2000 * 8192 * 4 / 1.25e9);
 }
 
 }  // namespace

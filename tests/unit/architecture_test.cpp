@@ -132,8 +132,8 @@ TEST(Architecture, DegreesThatDoNotDivideAreRefusedWithTheKey) {
   EXPECT_FALSE(parallel_problem(mixtral, 4, 1, 4));
   EXPECT_EQ(parallel_problem(llama, 3, 1, 1).key, "tensor_parallel");
   EXPECT_EQ(parallel_problem(llama, 64, 1, 1).message, "64 does not divide the 32 attention heads of Llama 3 8B");
-  EXPECT_EQ(parallel_problem(load_model("yi-34b"), 7, 1, 1).key,
-            "tensor_parallel");  // 7 divides 56 heads, not 8 KV heads
+  EXPECT_EQ(parallel_problem(load_model("yi-34b"), 7, 1, 1).message,  // 7 divides its 56 heads
+            "7 neither divides the 8 KV heads of Yi 34B nor is a multiple of them");
   EXPECT_EQ(parallel_problem(load_model("llama-13b"), 5, 1, 1).key, "tensor_parallel");  // 40 heads, but 13824 / 5
   EXPECT_EQ(parallel_problem(llama, 1, 5, 1).key, "pipeline_parallel");
   EXPECT_EQ(parallel_problem(llama, 1, 33, 1).key, "pipeline_parallel");

@@ -22,6 +22,7 @@ TEST(Names, FindTheTypingError) {
   EXPECT_EQ(nearest_name("H100-SXM", names), "h100-sxm");
   EXPECT_EQ(nearest_name("banana", names), "");
   EXPECT_EQ(unknown_name("gpu", "h100-smx", names), "unknown gpu 'h100-smx'; did you mean 'h100-sxm'?");
+  EXPECT_EQ(unknown_name("gpu", "h100", names), "unknown gpu 'h100'; did you mean 'h100-sxm' or 'h100-pcie'?");
   EXPECT_EQ(unknown_name("gpu", "banana", names), "unknown gpu 'banana'; valid: h100-sxm, h100-pcie, a100-sxm-80gb");
 }
 

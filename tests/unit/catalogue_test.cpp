@@ -3,13 +3,13 @@
 
 #include <gtest/gtest.h>
 
-#include <cmath>
 #include <unistd.h>
+#include <cmath>
 
 #include <filesystem>
 #include <fstream>
-#include <random>
 #include <functional>
+#include <random>
 
 #include "platforms/cluster_network.hpp"
 #include "sim/base/error.hpp"
@@ -119,6 +119,19 @@ TEST(CatalogueTest, DenseRatesOnly) {
   EXPECT_DOUBLE_EQ(load_gpu("h100-sxm").matrix_flops_per_s(Precision::int4), 989e12);        // dequantised
   EXPECT_DOUBLE_EQ(load_gpu("jetson-agx-orin").matrix_flops_per_s(Precision::int8), 85e12);  // not 275 TOPS
   EXPECT_DOUBLE_EQ(load_gpu("jetson-nano").matrix_flops_per_s(Precision::bf16), 0.472e12);
+}
+
+TEST(CatalogueTest, EveryKeyIsDocumented) {
+  const std::string page = read_file(std::filesystem::path(DSSIM_SOURCE_DIR) / "docs/catalogue.md");
+  for (const CatalogueKind kind : catalogue_kinds()) {
+    const size_t section = page.find("### `" + std::string(name_of(kind)) + "`");
+    ASSERT_NE(section, std::string::npos);
+    const std::string text = page.substr(section, page.find("\n##", section + 4) - section);
+    for (const auto& spec : figure_specs(kind))
+      EXPECT_NE(text.find("| `" + std::string(spec.key) + "`"), std::string::npos) << spec.key;
+    for (const auto& spec : word_specs(kind))
+      EXPECT_NE(text.find("| `" + std::string(spec.key) + "`"), std::string::npos) << spec.key;
+  }
 }
 
 class FolderOfOne : public ::testing::Test {
@@ -239,6 +252,13 @@ TEST(ClusterTest, OverridesAnyFigureAndWord) {
     if (entry.kind == CatalogueKind::gpu) EXPECT_EQ(entry.figures.at("memory_bandwidth").kind, FigureKind::scenario);
 }
 
+TEST(ClusterTest, AbsurdSizesEndInAnError) {
+  const Cluster c = from(
+      "[cluster]\nnode = \"dgx-h100\"\nnodes = 100000\nfabric = \"ndr400-rail\"\n[cluster.override]\n\"node.nics\" = "
+      "1000000");
+  EXPECT_THROW(ClusterNetwork{c}, Error);
+}
+
 TEST(ClusterTest, ErrorsNameTheKeyAndTheRemedy) {
   const auto error = [](const std::string& text) { return message_of([&] { from("[cluster]\n" + text); }); };
   EXPECT_EQ(error("node = \"dgx-h10\""), "s.toml:2: cluster.node: unknown node 'dgx-h10'; did you mean 'dgx-h100'?");
@@ -258,6 +278,8 @@ TEST(ClusterTest, ErrorsNameTheKeyAndTheRemedy) {
   EXPECT_NE(error(o + "\"gpu.memory\" = \"0 GB\"").find("must be more than zero"), std::string::npos);
   EXPECT_NE(error(o + "\"node.gpus\" = 2.5").find("must be a whole number"), std::string::npos);
   EXPECT_NE(error(o + "\"node.gpus\" = 1e300").find("must be a whole number"), std::string::npos);
+  EXPECT_NE(error(o + "\"node.sockets\" = 1000001").find("must be a whole number of at most 1000000"),
+            std::string::npos);
   EXPECT_NE(error(o + "\"node.interconnect\" = \"nvswich\"").find("did you mean 'nvswitch'?"), std::string::npos);
   EXPECT_NE(error(o + "\"fabric.port\" = \"1 Gb/s\"").find("this cluster uses no fabric to change"), std::string::npos);
   EXPECT_NE(error(o + "\"node.pcie_efficiency\" = 1.5").find("must not be more than 1"), std::string::npos);

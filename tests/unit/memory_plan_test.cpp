@@ -18,6 +18,8 @@ MemoryPlan plan(const char* model, const Deployment& deployment, double gpu_byte
 TEST(MemoryPlan, WeightsOfOneGpuAreTheParametersAndTheRotaryTable) {
   const Architecture llama = load_model("llama-3-8b");
   EXPECT_EQ(weight_bytes_per_gpu(llama, {}), 2 * (llama.parameters() + 8192.0 * 128));
+  const Architecture qwen = load_model("qwen3-8b");  // norms of q and k
+  EXPECT_EQ(weight_bytes_per_gpu(qwen, {}), 2 * (qwen.parameters() + 40960.0 * 128));
   const Architecture bert = load_model("bert-base");  // learned positions; its vocabulary of 30522 is padded by 6 rows
   EXPECT_EQ(weight_bytes_per_gpu(bert, {}), 2 * (bert.parameters() + 6.0 * 768));
   Deployment wide;
@@ -53,6 +55,8 @@ TEST(MemoryPlan, PipelineStagesShareLayersAndTheFullestCounts) {
   EXPECT_EQ(weight_bytes_per_gpu(bloom, {}), 2 * bloom.parameters());
   const double table = 250880.0 * 14336, norm = 2 * 14336.0;
   EXPECT_EQ(weight_bytes_per_gpu(bloom, d), 2 * (35 * bloom.layer_parameters() + table + norm));
+  // The fullest is the last stage, whose sampler is wider than the forward pass.
+  EXPECT_EQ(activation_bytes_per_gpu(bloom, d), 9.8 * 256 * 250880 * 4 + 2048 * 14336.0 * 2);
 }
 
 TEST(MemoryPlan, QuantisedFormatsKeepEmbeddingsHeadAndNormsIn16Bits) {

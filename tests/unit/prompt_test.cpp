@@ -60,6 +60,8 @@ TEST(BlockHashes, PromptsShareTheFullBlocksOfTheirPrefix) {
   EXPECT_EQ(shared_blocks(a, hashes_of(with_prefix(4, 100, 1, 575))), 0u);
   EXPECT_EQ(shared_blocks(a, hashes_of(with_prefix(3, 100, 1, 575))), 35u);  // the same prompt
   EXPECT_EQ(shared_blocks(a, hashes_of(with_prefix(3, 100, 1, 320))), 20u);  // the same, cut short
+  // A prefix shorter than a block still tells the first block apart.
+  EXPECT_EQ(shared_blocks(hashes_of(with_prefix(3, 10, 1, 64)), hashes_of(with_prefix(4, 10, 1, 64))), 0u);
   // A prompt that is all prefix: the prefix's blocks and no more.
   EXPECT_EQ(shared_blocks(a, hashes_of(with_prefix(3, 96, 9, 96))), 6u);
 }
@@ -67,6 +69,7 @@ TEST(BlockHashes, PromptsShareTheFullBlocksOfTheirPrefix) {
 TEST(BlockHashes, TraceBlocksAreCutIntoSmallerOnes) {
   const auto a = hashes_of(of_trace("0, 1, 2", 1300)), b = hashes_of(of_trace("0, 1, 7, 8", 1600));
   EXPECT_EQ(a.size(), 81u);
+  EXPECT_EQ(std::set<uint64_t>(a.begin(), a.end()).size(), 81u);
   EXPECT_EQ(shared_blocks(a, b), 64u);  // two blocks of 512 in sixteens
   EXPECT_EQ(shared_blocks(hashes_of(of_trace("5, 1", 1024)), hashes_of(of_trace("0, 1", 1024))),
             0u);  // 1 after another 0

@@ -153,6 +153,14 @@ TEST(RequestStream, ClosedLoopEndsAtItsDuration) {
   }
   EXPECT_EQ(count, 3);  // at 0, 4 and 8 s
   EXPECT_TRUE(stream->exhausted());
+
+  // Thinking past the end counts as leaving.
+  const auto thinker =
+      open("kind = \"closed-loop\"\nusers = 1\nduration = \"10 s\"\nthink_time = \"6 s\"\n" + kLengths);
+  ASSERT_TRUE(thinker->next(r));
+  thinker->completed(r.id, 4);
+  EXPECT_FALSE(thinker->next(r));
+  EXPECT_TRUE(thinker->exhausted());
 }
 
 TEST(RequestStream, SameSeedSameRequestsAndOtherSeedOthers) {

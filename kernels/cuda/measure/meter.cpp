@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "meter.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <thread>
+
+#include "../ops/status.hpp"
+
+namespace dssim::cuda {
+namespace {
+
+constexpr int kBatch = 6;          // samples between two looks at the precision
+constexpr int kMostBatches = 5;
+constexpr int kMostCalls = 200;    // captured into one graph
+constexpr double kStatePeriod = 0.05;  // seconds between looks at the clocks, which cost time themselves
+constexpr int kAttempts = 3;
+
+double elapsed_seconds(cudaEvent_t from, cudaEvent_t to) {
+  float milliseconds = 0.0f;
+  DSSIM_CUDA(cudaEventElapsedTime(&milliseconds, from, to));
+  return milliseconds * 1e-3;
+}
+
+}  // namespace
+
+double now_seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+Reading summarise(std::vector<double> samples) {
+  auto median = [](std::vector<double>& x) {
+    std::sort(x.begin(), x.end());
+    std::size_t n = x.size();
+    return n % 2 == 1 ? x[n / 2] : 0.5 * (x[n / 2 - 1] + x[n / 2]);
+  };
+  Reading reading;
+  reading.seconds = median(samples);
+  for (double& x : samples) x = std::abs(x - reading.seconds);
+  reading.mad = median(samples);
+  return reading;
+}
+
+Meter::Meter(const Nvml& nvml, double precision, double sample_seconds)
+    : nvml_(nvml), precision_(precision), sample_seconds_(sample_seconds) {
+  int device = 0;
+  int l2 = 0;
+  DSSIM_CUDA(cudaGetDevice(&device));
+  DSSIM_CUDA(cudaDeviceGetAttribute(&l2, cudaDevAttrL2CacheSize, device));
+  l2_bytes_ = l2;
+  DSSIM_CUDA(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
+  events_.resize(64);
+  for (cudaEvent_t& event : events_) DSSIM_CUDA(cudaEventCreate(&event));
+}
+
+Meter::~Meter() {
+  for (cudaEvent_t event : events_) cudaEventDestroy(event);
+  cudaStreamDestroy(stream_);
+}
+
+GpuState Meter::state() {
+  double now = now_seconds();
+  if (now - last_state_time_ < kStatePeriod) return last_state_;
+  last_state_time_ = now;
+  last_state_ = nvml_.read();
+  if (last_state_.sm_clock_mhz > 0) statistics_.sm_clocks_mhz.push_back(last_state_.sm_clock_mhz);
+  return last_state_;
+}
+
+bool Meter::precise(const std::vector<double>& samples) const {
+  // For normal samples the median's standard error is 1.25 sigma / sqrt(n), and sigma = 1.48 mad.
+  Reading r = summarise(samples);
+  return 1.25 * 1.48 * r.mad / std::sqrt(static_cast<double>(samples.size())) <= precision_ * r.seconds;
+}
+
+Reading Meter::replay(cudaGraphExec_t graph, int calls) {
+  std::vector<double> samples;
+  for (int batch = 0; batch < kMostBatches; ++batch) {
+    DSSIM_CUDA(cudaEventRecord(events_[0], stream_));
+    for (int i = 0; i < kBatch; ++i) {
+      DSSIM_CUDA(cudaGraphLaunch(graph, stream_));
+      DSSIM_CUDA(cudaEventRecord(events_[i + 1], stream_));
+    }
+    DSSIM_CUDA(cudaEventSynchronize(events_[kBatch]));
+    // The first replay of a batch starts on an idle GPU, so it warms up only.
+    for (int i = 1; i < kBatch; ++i) samples.push_back(elapsed_seconds(events_[i], events_[i + 1]) / calls);
+    if (precise(samples)) break;
+  }
+  return summarise(samples);
+}
+
+std::optional<Reading> Meter::measure(const Call& call, std::size_t rotated_bytes) {
+  call(0, stream_);
+  DSSIM_CUDA(cudaEventRecord(events_[0], stream_));
+  call(1, stream_);
+  DSSIM_CUDA(cudaEventRecord(events_[1], stream_));
+  DSSIM_CUDA(cudaEventSynchronize(events_[1]));
+  double estimate = std::max(1e-7, elapsed_seconds(events_[0], events_[1]));
+  double calls = std::ceil(sample_seconds_ / estimate);
+  if (rotated_bytes > 0) calls = std::max(calls, std::ceil(2.0 * l2_bytes_ / rotated_bytes));
+  int count = static_cast<int>(std::clamp(calls, 1.0, static_cast<double>(kMostCalls)));
+
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t executable = nullptr;
+  DSSIM_CUDA(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal));
+  for (int i = 0; i < count; ++i) call(i, stream_);
+  DSSIM_CUDA(cudaStreamEndCapture(stream_, &graph));
+  DSSIM_CUDA(cudaGraphInstantiate(&executable, graph, 0));
+  std::optional<Reading> reading;
+  for (int attempt = 0; attempt < kAttempts && !reading; ++attempt) {
+    Reading r = replay(executable, count);
+    GpuState now = state();
+    if (now.throttled()) {
+      ++statistics_.retried;
+      std::this_thread::sleep_for(std::chrono::seconds(1));
+      last_state_time_ = -1.0;
+      continue;
+    }
+    if (now.power_capped()) ++statistics_.power_capped;
+    reading = r;
+  }
+  DSSIM_CUDA(cudaGraphExecDestroy(executable));
+  DSSIM_CUDA(cudaGraphDestroy(graph));
+  ++(reading ? statistics_.readings : statistics_.dropped);
+  return reading;
+}
+
+int Meter::fastest(int count, const std::function<void(int, int, cudaStream_t)>& call) {
+  if (count <= 1) return 0;
+  count = std::min<int>(count, static_cast<int>(events_.size()) / 2);
+  call(0, 0, stream_);
+  DSSIM_CUDA(cudaEventRecord(events_[0], stream_));
+  call(0, 1, stream_);
+  DSSIM_CUDA(cudaEventRecord(events_[1], stream_));
+  DSSIM_CUDA(cudaEventSynchronize(events_[1]));
+  double estimate = std::max(1e-6, elapsed_seconds(events_[0], events_[1]));
+  int calls = static_cast<int>(std::clamp(3e-4 / estimate, 2.0, 16.0));
+  for (int v = 0; v < count; ++v) {
+    call(v, 0, stream_);
+    DSSIM_CUDA(cudaEventRecord(events_[2 * v], stream_));
+    for (int i = 1; i <= calls; ++i) call(v, i, stream_);
+    DSSIM_CUDA(cudaEventRecord(events_[2 * v + 1], stream_));
+  }
+  DSSIM_CUDA(cudaEventSynchronize(events_[2 * count - 1]));
+  int best = 0;
+  double best_seconds = 0.0;
+  for (int v = 0; v < count; ++v) {
+    double seconds = elapsed_seconds(events_[2 * v], events_[2 * v + 1]);
+    if (v == 0 || seconds < 0.98 * best_seconds) {
+      best = v;
+      best_seconds = seconds;
+    }
+  }
+  return best;
+}
+
+void Meter::cool_down() {
+  DSSIM_CUDA(cudaStreamSynchronize(stream_));
+  std::this_thread::sleep_for(std::chrono::milliseconds(700));
+}
+
+std::optional<Reading> Meter::measure_host(const std::function<double()>& sample, int most) {
+  std::vector<double> samples;
+  sample();
+  for (int i = 0; i < most && (i < 5 || !precise(samples)); ++i) samples.push_back(sample());
+  if (state().throttled()) {
+    ++statistics_.dropped;
+    return std::nullopt;
+  }
+  ++statistics_.readings;
+  return summarise(samples);
+}
+
+}  // namespace dssim::cuda

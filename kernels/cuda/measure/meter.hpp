@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// How long one call takes on the GPU, as it does inside an engine's CUDA graph: the call is captured several times into a
+// graph, the graph is replayed, and a sample is the time between two events over the calls between them.
+//   cold:      each captured call uses other weights, together more than twice the L2 cache, so none is found there
+//   precision: samples are taken until the standard error of the median is below it, or a limit is reached
+//   median and mad (median absolute deviation) are kept; samples taken while the GPU was throttled are dropped
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <functional>
+#include <optional>
+#include <vector>
+
+#include "nvml.hpp"
+
+namespace dssim::cuda {
+
+struct Reading {
+  double seconds = 0.0;
+  double mad = 0.0;
+};
+
+// Median, and median absolute deviation from it.
+Reading summarise(std::vector<double> samples);
+
+struct MeterStatistics {
+  long readings = 0;
+  long dropped = 0;       // throttled on every attempt, no row written
+  long retried = 0;       // throttled once, measured again
+  long power_capped = 0;  // readings taken at the software power cap
+  std::vector<unsigned> sm_clocks_mhz;
+};
+
+class Meter {
+ public:
+  // call(i, stream) launches the call once, on the i-th set of its rotated inputs.
+  using Call = std::function<void(int, cudaStream_t)>;
+
+  Meter(const Nvml& nvml, double precision, double sample_seconds);
+  ~Meter();
+  Meter(const Meter&) = delete;
+  Meter& operator=(const Meter&) = delete;
+
+  // rotated_bytes: what one call reads of its rotated inputs; 0 measures hot. Empty if the GPU was throttled throughout.
+  std::optional<Reading> measure(const Call& call, std::size_t rotated_bytes = 0);
+
+  // Which of `count` variants of a call is fastest, from a few direct launches each; ties go to the first.
+  int fastest(int count, const std::function<void(int variant, int i, cudaStream_t)>& call);
+
+  // The same statistics for something timed by the caller (seconds per call), until precise.
+  std::optional<Reading> measure_host(const std::function<double()>& sample, int most);
+
+  // Lets the clocks come back after heavy work.
+  void cool_down();
+
+  cudaStream_t stream() const { return stream_; }
+  std::size_t l2_bytes() const { return l2_bytes_; }
+  const MeterStatistics& statistics() const { return statistics_; }
+  void reset_statistics() { statistics_ = {}; }
+
+ private:
+  Reading replay(cudaGraphExec_t graph, int calls);
+  bool precise(const std::vector<double>& samples) const;
+  GpuState state();
+
+  const Nvml& nvml_;
+  double precision_;
+  double sample_seconds_;
+  std::size_t l2_bytes_ = 0;
+  cudaStream_t stream_ = nullptr;
+  std::vector<cudaEvent_t> events_;
+  MeterStatistics statistics_;
+  GpuState last_state_;
+  double last_state_time_ = -1.0;
+};
+
+// Seconds on a steady clock.
+double now_seconds();
+
+}  // namespace dssim::cuda

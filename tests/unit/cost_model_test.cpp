@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "kernels/cost_model.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "kernels/profile.hpp"
+#include "platforms/node.hpp"
+#include "sim/base/error.hpp"
+
+namespace dssim {
+namespace {
+
+const std::string kProfiles = std::string(DSSIM_SOURCE_DIR) + "/kernels/profiles";
+CostModel load(const std::string& gpu, const std::string& stack) {
+  return CostModel::load_from(kProfiles, load_gpu(gpu), stack);
+}
+
+TEST(CostModel, AMeasuredPointComesBack) {
+  const CostModel cost = load("h100-sxm", "torch-2.11");
+  const Profile profile(kProfiles, "h100-sxm", "torch-2.11");
+  EXPECT_FALSE(cost.transferred());
+  for (const auto& s : profile.gemm(Precision::bf16)) {
+    const Price price = cost.gemm(Precision::bf16, s.m, s.n, s.k);
+    EXPECT_NEAR(price.seconds, s.seconds, 1e-6 * s.seconds);
+    EXPECT_EQ(price.coverage, Coverage::inside);
+  }
+  for (const auto& s : profile.attention(Precision::bf16)) {
+    if (s.q_len != 1) continue;
+    const Price price =
+        cost.decode_attention({s.heads, s.kv_heads, s.head_dim, Precision::bf16}, s.batch, s.batch * (s.past_len + 1));
+    EXPECT_NEAR(price.seconds, s.seconds, 1e-6 * s.seconds);
+  }
+}
+
+TEST(CostModel, CoverageSaysHowFarFromTheTable) {
+  const CostModel cost = load("h100-sxm", "vllm-0.14");
+  EXPECT_EQ(cost.gemm(Precision::bf16, 100, 4096, 4096).coverage, Coverage::inside);
+  EXPECT_EQ(cost.gemm(Precision::bf16, 12000, 4096, 4096).coverage, Coverage::edge);  // within a doubling of m = 8192
+  EXPECT_EQ(cost.gemm(Precision::bf16, 50000, 4096, 4096).coverage, Coverage::outside);  // further
+  EXPECT_EQ(cost.gemm(Precision::int4, 100, 4096, 4096).coverage, Coverage::outside);    // no table
+  EXPECT_EQ(cost.decode_attention({8, 1, 128, Precision::bf16}, 8, 8 * 500).coverage, Coverage::inside);
+  EXPECT_EQ(cost.decode_attention({32, 32, 128, Precision::bf16}, 8, 8 * 500).coverage,
+            Coverage::edge);  // read at (8, 8) × 4
+}
+
+// KV heads that were not measured are read at batch × KV heads of the same group: twice the heads, half the sequences.
+TEST(CostModel, KvHeadsTradeAgainstSequences) {
+  const CostModel cost = load("h100-sxm", "vllm-0.14");
+  const double few = cost.decode_attention({16, 16, 128, Precision::bf16}, 32, 32 * 1000.0).seconds;
+  const double many = cost.decode_attention({32, 32, 128, Precision::bf16}, 16, 16 * 1000.0).seconds;
+  EXPECT_NEAR(few, many, 0.01 * many);
+}
+
+TEST(CostModel, MoreOfAResourceNeverCosts) {
+  const Gpu base = load_gpu("h100-sxm");
+  Gpu wide = base, fast = base;
+  wide.memory_bytes_per_s *= 1.5;
+  for (auto& rate : fast.dense_flops_per_s) rate *= 1.5;
+  const CostModel cost = CostModel::load_from(kProfiles, base, "vllm-0.14");
+  for (const Gpu& better : {wide, fast}) {
+    const CostModel other = CostModel::load_from(kProfiles, better, "vllm-0.14");
+    EXPECT_TRUE(other.transferred());
+    for (const double m : {1.0, 17.0, 300.0, 5000.0}) {
+      EXPECT_LE(other.gemm(Precision::bf16, m, 5000, 5000).seconds, cost.gemm(Precision::bf16, m, 5000, 5000).seconds);
+      const AttentionHeads heads{32, 8, 128, Precision::bf16};
+      const AttentionChunk chunk{m, 1000};
+      EXPECT_LE(other.decode_attention(heads, m, m * 700).seconds, cost.decode_attention(heads, m, m * 700).seconds);
+      EXPECT_LE(other.prefill_attention(heads, {&chunk, 1}).seconds,
+                cost.prefill_attention(heads, {&chunk, 1}).seconds);
+      EXPECT_LE(other.elementwise(Elementwise::add_rmsnorm, m, 4096).seconds,
+                cost.elementwise(Elementwise::add_rmsnorm, m, 4096).seconds);
+    }
+  }
+}
+
+TEST(CostModel, EightBitsBeatSixteenInLargeProducts) {
+  for (const char* gpu : {"h100-sxm", "h200-sxm"}) {
+    const CostModel cost = load(gpu, std::string(gpu) == "h100-sxm" ? "vllm-0.14" : "vllm-0.19");
+    const double ratio =
+        cost.gemm(Precision::fp8, 4096, 8192, 8192).seconds / cost.gemm(Precision::bf16, 4096, 8192, 8192).seconds;
+    EXPECT_GT(ratio, 0.4) << gpu;
+    EXPECT_LT(ratio, 0.8) << gpu;
+  }
+  // A100 has no 8-bit float units: the weights are half as many bytes, the product runs in 16 bits.
+  const CostModel a100 = load("a100-sxm-80gb", "vllm-0.14");
+  EXPECT_NEAR(
+      a100.gemm(Precision::fp8, 8192, 8192, 8192).seconds / a100.gemm(Precision::bf16, 8192, 8192, 8192).seconds, 1,
+      0.02);
+  EXPECT_LT(a100.gemm(Precision::fp8, 1, 8192, 8192).seconds, 0.7 * a100.gemm(Precision::bf16, 1, 8192, 8192).seconds);
+}
+
+TEST(CostModel, PastKvCostsAsMuchAsItsTiles) {
+  const CostModel cost = load("h100-sxm", "vllm-0.14");
+  const AttentionHeads heads{32, 8, 128, Precision::bf16};
+  const AttentionChunk fresh{4096, 0}, last_half{2048, 2048}, first_half{2048, 0};
+  const double whole = cost.prefill_attention(heads, {&fresh, 1}).seconds;
+  const double halves =
+      cost.prefill_attention(heads, {&first_half, 1}).seconds + cost.prefill_attention(heads, {&last_half, 1}).seconds;
+  EXPECT_NEAR(halves, whole, 0.25 * whole);  // the same tiles in two launches, each with a worse tail
+  EXPECT_GT(halves, whole);
+  const double both_ways = cost.prefill_attention(heads, {&fresh, 1}, false).seconds;
+  EXPECT_GT(both_ways, 1.5 * whole);  // not causal: twice the pairs, in longer tiles
+}
+
+TEST(CostModel, AllReduceIsTheEnginesOwn) {
+  const CostModel cost = load("h100-sxm", "vllm-0.14");
+  EXPECT_NEAR(cost.all_reduce(4, 131072, true).seconds, 5.8352e-6, 1e-9);  // the table's row
+  EXPECT_EQ(cost.all_reduce(1, 131072, true).seconds, 0);
+  EXPECT_GT(cost.all_reduce(4, 131072, false).seconds, cost.all_reduce(4, 131072, true).seconds);
+  const double six = cost.all_reduce(6, 1e6, true).seconds;
+  EXPECT_GT(six, cost.all_reduce(4, 1e6, true).seconds);
+  EXPECT_LT(six, cost.all_reduce(8, 1e6, true).seconds);
+  EXPECT_LT(cost.collective(Collective::all_gather, 8, 1 << 26).seconds,
+            cost.collective(Collective::all_reduce, 8, 1 << 26).seconds);
+  EXPECT_GT(cost.collective(Collective::all_to_all, 8, 1 << 20).seconds, 0);
+}
+
+// Every GPU of the catalogue can be priced on every stack, finite and above zero.
+TEST(CostModel, EveryGpuIsPriced) {
+  for (const char* gpu : {"a40", "l40s", "t4", "v100-sxm", "jetson-nano", "mi300x", "b200", "h100-pcie"}) {
+    const CostModel cost = load(gpu, "");
+    EXPECT_TRUE(cost.transferred()) << gpu;
+    const AttentionHeads heads{28, 4, 96, Precision::fp8};
+    const AttentionChunk chunk{300, 77};
+    const MoeShape moe{100, 2048, 1000, 60, 4, 1, 1};
+    for (const Price p : {cost.gemm(Precision::int8, 33, 3584, 18944), cost.decode_attention(heads, 3, 1000),
+                          cost.prefill_attention(heads, {&chunk, 1}), cost.mixed_attention(heads, {&chunk, 1}, 9, 9000),
+                          cost.moe(Precision::fp16, moe), cost.elementwise(Elementwise::sampler, 7, 32000),
+                          cost.all_reduce(2, 1e6, false), cost.copy(1e6)}) {
+      EXPECT_GT(p.seconds, 0) << gpu;
+      EXPECT_LT(p.seconds, 10) << gpu;
+      EXPECT_EQ(p.coverage, Coverage::outside) << gpu;
+    }
+  }
+}
+
+TEST(CostModel, UnknownStacksNameTheNearest) {
+  try {
+    load("h100-sxm", "vlm-0.14");
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind(), ErrorKind::bad_input);
+    EXPECT_NE(std::string(e.what()).find("did you mean 'vllm-0.14'"), std::string::npos);
+  }
+}
+
+TEST(CostModel, AStackCarriesOverToTheMostSimilarGpu) {
+  const CostModel cost = load("h200-sxm", "vllm-0.14");  // measured on H100 and A100
+  EXPECT_EQ(cost.stack().gpu, "h100-sxm");
+  const CostModel a40 = load("a40", "vllm-0.14");
+  EXPECT_EQ(a40.stack().gpu, "a100-sxm-80gb");
+  ASSERT_FALSE(a40.sources().empty());
+  EXPECT_NE(a40.sources()[0].find("a100-sxm-80gb/vllm-0.14"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace dssim

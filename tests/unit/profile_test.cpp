@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "kernels/profile.hpp"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "platforms/node.hpp"
+#include "sim/base/error.hpp"
+
+namespace dssim {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kStack = R"(title = "t"
+source = "s"
+[measured_on]
+architecture = "hopper"
+bf16 = "1 TFLOPS"
+memory_bandwidth = "1 GB/s"
+l2 = "1 MB"
+sms = 10
+[memory]
+context = "1 GB"
+[engine]
+attention = "flash-2"
+graph_batch_sizes = [1, 2, 4]
+)";
+
+class ProfileFiles : public testing::Test {
+ protected:
+  ProfileFiles() : root_(fs::temp_directory_path() / ("dssim-profile-" + std::to_string(::getpid()))) {
+    fs::create_directories(folder());
+    write("stack.toml", kStack);
+  }
+  ~ProfileFiles() override { fs::remove_all(root_); }
+  fs::path folder() const { return root_ / "g" / "s"; }
+  void write(const std::string& name, std::string_view text) const {
+    std::ofstream(folder() / name, std::ios::binary) << text;
+  }
+  Profile open() const { return {root_, "g", "s"}; }
+  template <typename Action>
+  std::string message(const Action& action) const {
+    try {
+      action();
+    } catch (const Error& e) {
+      EXPECT_EQ(e.kind(), ErrorKind::bad_input);
+      return e.what();
+    }
+    return "no error";
+  }
+  fs::path root_;
+};
+
+TEST_F(ProfileFiles, ReadsTheStackAndOnlyTheFormatAskedFor) {
+  write("gemm.csv", "dtype,m,n,k,seconds,mad\nbf16,1,2,3,1e-6,0\nfp8,4,5,6,2e-6,0\n");
+  const Profile profile = open();
+  EXPECT_EQ(profile.stack().graph_batch_sizes.size(), 3U);
+  EXPECT_EQ(profile.measured_on().sms, 10);
+  ASSERT_EQ(profile.gemm(Precision::fp8).size(), 1U);
+  EXPECT_EQ(profile.gemm(Precision::fp8)[0].n, 5);
+  ASSERT_EQ(profile.gemm(Precision::fp16).size(), 1U);  // read as the other 16-bit format
+  EXPECT_TRUE(profile.gemm(Precision::int4).empty());
+  EXPECT_TRUE(profile.moe(Precision::bf16).empty());  // no table
+}
+
+TEST_F(ProfileFiles, ATableSplitByFormatWins) {
+  write("gemm.csv", "dtype,m,n,k,seconds\nbf16,1,2,3,1e-6\n");
+  write("gemm.bf16.csv", "dtype,m,n,k,seconds\nbf16,7,2,3,1e-6\n");
+  EXPECT_EQ(open().gemm(Precision::bf16)[0].m, 7);
+}
+
+TEST_F(ProfileFiles, DamagedTablesSayWhere) {
+  write("gemm.csv", "dtype,m,n,k,seconds\nbf16,1,2,3,0\n");
+  EXPECT_NE(message([&] { open().gemm(Precision::bf16); }).find("gemm.csv:2: seconds: 0 is out of range"),
+            std::string::npos);
+  write("gemm.csv", "dtype,m,n,k,seconds\nbf16,1,2,3\n");
+  EXPECT_NE(message([&] { open().gemm(Precision::bf16); }).find("gemm.csv:2: has 4 fields"), std::string::npos);
+  write("gemm.csv", "dtype,m,n,seconds\nbf16,1,2,1\n");
+  EXPECT_NE(message([&] { open().gemm(Precision::bf16); }).find("column 'k' is missing"), std::string::npos);
+  write("gemm.csv", "dtype,m,n,k,seconds\nbf16,1,2,nan,1\n");
+  EXPECT_NE(message([&] { open().gemm(Precision::bf16); }).find("gemm.csv:2: k: 'nan'"), std::string::npos);
+  write("attention.csv",
+        "dtype,kv_dtype,batch,q_len,past_len,heads,kv_heads,head_dim,seconds\nbf16,bf16,1,1,0,8,0,128,1\n");
+  EXPECT_NE(message([&] { open().attention(Precision::bf16); }).find("kv_heads: 0 is out of range"), std::string::npos);
+}
+
+TEST_F(ProfileFiles, ACutOffGzipIsAnError) {
+  fs::copy_file(fs::path(DSSIM_SOURCE_DIR) / "kernels/profiles/h100-sxm/torch-2.11/gemm.bf16.csv.gz",
+                folder() / "gemm.bf16.csv.gz");
+  fs::resize_file(folder() / "gemm.bf16.csv.gz", 3000);
+  EXPECT_NE(message([&] { open().gemm(Precision::bf16); }), "no error");
+}
+
+TEST_F(ProfileFiles, StackKeysAreChecked) {
+  write("stack.toml", std::string(kStack) + "launches = 3\n");
+  EXPECT_NE(message([&] { open(); }).find("launches"), std::string::npos);
+  std::string falling(kStack);
+  falling.replace(falling.find("[1, 2, 4]"), 9, "[1, 4, 2]");
+  write("stack.toml", falling);
+  EXPECT_NE(message([&] { open(); }).find("graph_batch_sizes: must rise"), std::string::npos);
+}
+
+// A profile's efficiencies are defined by the figures in its stack.toml: they must be the catalogue's.
+TEST(ShippedProfiles, FiguresAreTheCatalogues) {
+  int profiles = 0;
+  for (const auto& gpu : fs::directory_iterator(fs::path(DSSIM_SOURCE_DIR) / "kernels/profiles")) {
+    if (!gpu.is_directory()) continue;
+    for (const auto& stack : fs::directory_iterator(gpu.path())) {
+      if (!fs::exists(stack.path() / "stack.toml")) continue;
+      const Profile profile(gpu.path().parent_path(), gpu.path().filename(), stack.path().filename());
+      const MeasuredGpu& on = profile.measured_on();
+      const Gpu sold = load_gpu(gpu.path().filename());
+      EXPECT_EQ(on.architecture, sold.architecture) << stack.path();
+      EXPECT_DOUBLE_EQ(on.memory_bytes_per_s, sold.memory_bytes_per_s) << stack.path();
+      EXPECT_DOUBLE_EQ(on.bf16_flops_per_s, sold.matrix_flops_per_s(Precision::bf16)) << stack.path();
+      if (on.fp8_flops_per_s > 0) {
+        EXPECT_DOUBLE_EQ(on.fp8_flops_per_s, sold.matrix_flops_per_s(Precision::fp8)) << stack.path();
+      }
+      EXPECT_DOUBLE_EQ(on.l2_bytes, sold.l2_bytes) << stack.path();
+      EXPECT_DOUBLE_EQ(on.nvlink_bytes_per_s, sold.nvlink_bytes_per_s) << stack.path();
+      EXPECT_EQ(on.sms, sold.sms) << stack.path();
+      EXPECT_FALSE(profile.source().empty());
+      ++profiles;
+    }
+  }
+  EXPECT_GE(profiles, 8);
+}
+
+}  // namespace
+}  // namespace dssim
