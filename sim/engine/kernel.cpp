@@ -46,19 +46,12 @@ class FabricZone final : public routing::NetZoneImpl {
 
   s4u::Host* host(EndpointId endpoint) const { return hosts_[endpoint]; }
 
-  double latency_s(const s4u::Host* source, const s4u::Host* destination) {
-    topology_.route(endpoint(source->get_netpoint()), endpoint(destination->get_netpoint()), route_);
-    return route_.latency_s;
-  }
-
  private:
-  // The solver weighs a flow by its route's latency, so that a near flow would take ten times the share of a far one.
-  // Every route therefore reports a latency of 1, and the latency factor (below) is the true one in seconds.
+  // No latency: the solver would weigh a flow by it, so that a near one took ten times the share of a far one.
   void get_local_route(const routing::NetPoint* source, const routing::NetPoint* destination, routing::Route* into,
-                       double* latency) override {
+                       double*) override {
     topology_.route(endpoint(source), endpoint(destination), route_);
     for (const LinkId link : route_.links) into->link_list_.push_back(links_[link]);
-    if (latency != nullptr) *latency += 1.0;
   }
   void get_graph(const s_xbt_graph_t*, std::map<std::string, xbt_node_t, std::less<>>*,
                  std::map<std::string, xbt_edge_t, std::less<>>*) override {}
@@ -73,13 +66,9 @@ class FabricZone final : public routing::NetZoneImpl {
 };
 
 // SimGrid takes plain callbacks that outlive any Simulation, and allows one engine per process: so does this.
-FabricZone* the_zone = nullptr;
 std::function<void(const void*)> the_flow_end;
 bool engine_was_made = false;
 
-double latency_factor(const s4u::Host* source, const s4u::Host* destination) {
-  return the_zone->latency_s(source, destination);
-}
 void on_any_flow_end(const void* activity) {
   if (the_flow_end) the_flow_end(activity);
 }
@@ -123,7 +112,7 @@ struct Simulation::Kernel::SimGrid {
 };
 
 Simulation::Kernel::Kernel(Simulation& simulation, const Topology& topology)
-    : simulation_(simulation), simgrid_(std::make_unique<SimGrid>()) {
+    : simulation_(simulation), topology_(topology), simgrid_(std::make_unique<SimGrid>()) {
   if (engine_was_made) throw failure("SimGrid runs one simulation per process; fork one child for each");
   engine_was_made = true;
   const KeepSignalHandlers keep;
@@ -135,8 +124,6 @@ Simulation::Kernel::Kernel(Simulation& simulation, const Topology& topology)
   simgrid_->zone = new FabricZone(topology);
   compat::attach_to_root(*simgrid_->engine, *simgrid_->zone);
   simgrid_->zone->add_everything();
-  the_zone = simgrid_->zone;
-  compat::set_latency_factor(*simgrid_->zone->get_iface(), latency_factor);
   the_flow_end = [this](const void* activity) { on_flow_end(activity); };
   compat::on_transfer_end(on_any_flow_end);
 }
@@ -148,7 +135,21 @@ Simulation::Kernel::~Kernel() {
 
 void Simulation::Kernel::start(EndpointId source, EndpointId destination, double bytes, EventHandler& done,
                                uint64_t tag) {
-  pending_.push_back({source, destination, bytes, &done, tag});
+  topology_.route(source, destination, route_);
+  uint64_t slot = waiting_.size();
+  if (free_slots_.empty()) {
+    waiting_.emplace_back();
+  } else {
+    slot = free_slots_.back();
+    free_slots_.pop_back();
+  }
+  waiting_[slot] = {source, destination, bytes, &done, tag};
+  simulation_.at(simulation_.now_s_ + route_.latency_s, *this, slot);
+}
+
+void Simulation::Kernel::on_event(uint64_t slot) {
+  pending_.push_back(waiting_[slot]);
+  free_slots_.push_back(slot);
   if (running_ && s4u::Engine::get_clock() >= simulation_.now_s_) start_pending();
 }
 

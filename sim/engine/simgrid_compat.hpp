@@ -4,7 +4,6 @@
 // What differs between SimGrid 3.32 (Debian 12) and 4.x, in one place. Included by sim/engine/*.cpp alone.
 
 #include <simgrid/version.h>
-#include <simgrid/kernel/resource/NetworkModelIntf.hpp>
 #include <simgrid/kernel/routing/NetPoint.hpp>
 #include <simgrid/kernel/routing/NetZoneImpl.hpp>
 #include <simgrid/s4u/Comm.hpp>
@@ -13,10 +12,7 @@
 #include <simgrid/s4u/Link.hpp>
 #include <simgrid/s4u/NetZone.hpp>
 
-#include <functional>
 #include <string>
-#include <unordered_set>
-#include <vector>
 
 namespace dssim::compat {
 
@@ -43,18 +39,6 @@ inline s4u::Link* add_link(s4u::NetZone& zone, const std::string& name, double b
   return zone.add_link(name, bytes_per_s);
 #else
   return zone.create_link(name, bytes_per_s);
-#endif
-}
-
-// The factor is multiplied by the latency that the route reported.
-inline void set_latency_factor(s4u::NetZone& zone, double (*factor)(const s4u::Host*, const s4u::Host*)) {
-  auto callback = [factor](double, const s4u::Host* source, const s4u::Host* destination,
-                           const std::vector<s4u::Link*>&,
-                           const std::unordered_set<s4u::NetZone*>&) { return factor(source, destination); };
-#if SIMGRID_VERSION >= 33400
-  zone.set_latency_factor_cb(callback);
-#else
-  zone.get_network_model()->set_lat_factor_cb(callback);
 #endif
 }
 

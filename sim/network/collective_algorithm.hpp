@@ -7,8 +7,8 @@
 // An edge's share counts time on the link: payload bytes per byte of the call, divided by the part of the link's rate
 // that the algorithm can use there. The bandwidth term of a call is then bytes × (largest load of a link / its rate).
 
+#include <array>
 #include <functional>
-#include <optional>
 #include <span>
 #include <string_view>
 
@@ -22,9 +22,9 @@ using EdgeSink = std::function<void(int source, int destination, double share)>;
 
 // What an algorithm may rely on besides the group.
 struct CollectiveMachine {
-  double nvls_share = 0;                 // 0: no multicast in the NVLink switch
-  double ll_most_bytes_per_s = 0;        // what LL moves at most inside a domain
-  bool ll128 = false;                    // the GPU can, over NVLink and InfiniBand
+  double nvls_share = 0;           // of a link's usable rate; 0: no multicast in the NVLink switch
+  double ll_most_bytes_per_s = 0;  // what LL moves at most inside a domain
+  bool ll128 = false;              // the GPU can, over NVLink and InfiniBand
   bool sharp = false;
 };
 
@@ -32,8 +32,10 @@ struct CollectiveMachine {
 struct ProtocolCost {
   nccl::Protocol protocol = nccl::Protocol::simple;
   double latency_s = 0;
-  double share = 1;              // of the links' rate
-  double most_bytes_per_s = 0;   // of the bus bandwidth, whatever the links; 0: no such limit
+  double share = 1;             // of the links' rate
+  double most_bytes_per_s = 0;  // of the bus bandwidth, whatever the links; 0: no such limit
+  // Further share of the rate by size, NCCL's kTreeSizeShare; null: 1.
+  const std::array<double, nccl::kTreeSizes>* share_by_size = nullptr;
 };
 
 class CollectiveAlgorithm {

@@ -159,6 +159,7 @@ class Tree final : public CollectiveAlgorithm {
     for (const Protocol p : nccl::kProtocols) {
       if (!protocol_possible(p, group, machine)) continue;
       ProtocolCost cost = protocol_cost(p, group, machine);
+      cost.share_by_size = &nccl::kTreeSizeShare[index(p)];
       cost.share = p == Protocol::ll ? nccl::kTreeLlShare : p == Protocol::ll128 ? cost.share * nccl::kTreeShare : nccl::kTreeShare;
       cost.latency_s = nccl::kTreeBase_s[index(p)] +
                        2 * ((group.largest_domain - 1) * inside_s(nccl::kTreeHop_s, group, p) +
@@ -186,6 +187,11 @@ class Tree final : public CollectiveAlgorithm {
   }
 };
 
+// NCCL does not use the switch's multicast across nodes (NVL72).
+bool can_reduce_in_switch(const CollectiveGroup& group, const CollectiveMachine& machine) {
+  return group.switched && !group.domain_spans_nodes && machine.nvls_share > 0;
+}
+
 // All-reduce by the NVLink switch: each GPU sends its buffer once into the switch, which adds, and 1/n of the sum comes
 // back; then each GPU sends its part once and the switch copies it to all.
 void reduce_in_switch(const CollectiveGroup& group, const CollectiveMachine& machine, const EdgeSink& edge) {
@@ -197,7 +203,7 @@ class Nvls final : public CollectiveAlgorithm {
  public:
   std::string_view name() const override { return "nvls"; }
   bool applies(CollectiveKind kind, const CollectiveGroup& group, const CollectiveMachine& machine) const override {
-    return kind == CollectiveKind::all_reduce && group.domain_count() == 1 && group.switched && machine.nvls_share > 0;
+    return kind == CollectiveKind::all_reduce && group.domain_count() == 1 && can_reduce_in_switch(group, machine);
   }
   void edges(CollectiveKind, const CollectiveGroup& group, const CollectiveMachine& machine,
              const EdgeSink& edge) const override {
@@ -212,7 +218,7 @@ class NvlsTree final : public CollectiveAlgorithm {
  public:
   std::string_view name() const override { return "nvls-tree"; }
   bool applies(CollectiveKind kind, const CollectiveGroup& group, const CollectiveMachine& machine) const override {
-    return kind == CollectiveKind::all_reduce && group.domain_count() > 1 && group.switched && machine.nvls_share > 0;
+    return kind == CollectiveKind::all_reduce && group.domain_count() > 1 && can_reduce_in_switch(group, machine);
   }
   void edges(CollectiveKind, const CollectiveGroup& group, const CollectiveMachine& machine,
              const EdgeSink& edge) const override {
@@ -235,7 +241,7 @@ class Sharp final : public CollectiveAlgorithm {
   }
   void edges(CollectiveKind, const CollectiveGroup& group, const CollectiveMachine& machine,
              const EdgeSink& edge) const override {
-    if (machine.nvls_share > 0)
+    if (can_reduce_in_switch(group, machine))
       reduce_in_switch(group, machine, edge);
     else
       spread_inside(group, 2.0 * (group.largest_domain - 1) / group.largest_domain, true, edge);

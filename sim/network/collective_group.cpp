@@ -67,6 +67,7 @@ CollectiveGroup make_group(const Cluster& cluster, const ClusterNetwork& network
     if (domain != last) group.domains.emplace_back();
     last = domain;
     group.domains.back().push_back(gpu);
+    if (cluster.node_of(gpu) != cluster.node_of(group.domains.back().front())) group.domain_spans_nodes = true;
   }
   find_links(cluster, network, group);
   if (group.domain_count() == 1) return group;

@@ -24,6 +24,7 @@ struct CollectiveGroup {
   bool nvlink = false;        // neighbours inside a domain reach each other over NVLink or xGMI
   bool switched = false;      // … through a switch, so that any pair has the full rate
   bool mesh = false;          // … over a link of its own for each pair
+  bool domain_spans_nodes = false;
   bool gpu_direct = true;
   double extra_network_s = 0;  // latency between domains beyond InfiniBand's (NCCL's hop figures include that)
 

@@ -18,13 +18,23 @@
 namespace dssim {
 namespace {
 
-// One algorithm with one protocol for a group: seconds = latency + bytes × seconds_per_byte.
+// One algorithm with one protocol for a group: seconds = latency + bytes × seconds_per_byte / share at this size.
 struct Candidate {
   const CollectiveAlgorithm* algorithm = nullptr;
   nccl::Protocol protocol = nccl::Protocol::simple;
   double latency_s = 0, seconds_per_byte = 0;
+  const std::array<double, nccl::kTreeSizes>* share_by_size = nullptr;
 
-  double seconds(double bytes) const { return latency_s + bytes * seconds_per_byte; }
+  double seconds(double bytes) const { return latency_s + bytes * seconds_per_byte / share(bytes); }
+
+ private:
+  double share(double bytes) const {
+    if (share_by_size == nullptr) return 1;
+    const double at = std::clamp(std::log2(bytes / nccl::kTreeFirst_bytes), 0.0, double{nccl::kTreeSizes - 1});
+    const auto i = std::min(static_cast<size_t>(at), nccl::kTreeSizes - 2);
+    const double w = at - static_cast<double>(i);
+    return (1 - w) * (*share_by_size)[i] + w * (*share_by_size)[i + 1];
+  }
 };
 
 using Candidates = std::vector<Candidate>;
@@ -46,30 +56,16 @@ std::vector<CollectiveEdge> edges_of(const CollectiveAlgorithm& algorithm, Colle
   return edges;
 }
 
-// Adds up edges between the same two GPUs.
-void merge_equal(std::vector<CollectiveEdge>& edges) {
-  std::sort(edges.begin(), edges.end(), [](const auto& a, const auto& b) {
-    return std::pair(a.source, a.destination) < std::pair(b.source, b.destination);
-  });
-  size_t kept = 0;
-  for (size_t i = 0; i < edges.size(); ++i) {
-    if (kept > 0 && edges[kept - 1].source == edges[i].source && edges[kept - 1].destination == edges[i].destination)
-      edges[kept - 1].share += edges[i].share;
-    else
-      edges[kept++] = edges[i];
-  }
-  edges.resize(kept);
-}
-
-CollectiveMachine machine_of(const std::string& architecture, const CollectiveOptions& options, bool infiniband) {
+CollectiveMachine machine_of(const std::string& architecture, const CollectiveOptions& options, const Cluster& cluster) {
   const bool blackwell = architecture == "blackwell", hopper = architecture == "hopper";
   CollectiveMachine machine;
-  machine.nvls_share = !options.nvls ? 0 : blackwell ? nccl::kNvlsShareBlackwell : hopper ? nccl::kNvlsShareHopper : 0;
+  const double of_rated = blackwell ? nccl::kNvlsShareBlackwell : hopper ? nccl::kNvlsShareHopper : 0;
+  machine.nvls_share = options.nvls ? of_rated / cluster.node.link_efficiency : 0;
   machine.ll_most_bytes_per_s = blackwell ? nccl::kLlMostBlackwell_bytes_per_s
                                 : hopper  ? nccl::kLlMostHopper_bytes_per_s
                                           : nccl::kLlMostAmpere_bytes_per_s;
   machine.ll128 = blackwell || hopper || architecture == "ampere" || architecture == "volta";
-  machine.sharp = options.sharp && infiniband;
+  machine.sharp = options.sharp && cluster.fabric && cluster.fabric->protocol == "infiniband";
   return machine;
 }
 
@@ -86,7 +82,7 @@ Candidates candidates_of(CollectiveKind kind, const CollectiveGroup& group, cons
       double per_byte = links.seconds_per_byte / cost.share;
       if (cost.most_bytes_per_s > 0)
         per_byte = std::max(per_byte, bus_bandwidth_factor(kind, group.gpus) / cost.most_bytes_per_s);
-      all.push_back({algorithm, cost.protocol, std::max(cost.latency_s, links.latency_s), per_byte});
+      all.push_back({algorithm, cost.protocol, std::max(cost.latency_s, links.latency_s), per_byte, cost.share_by_size});
     }
   }
   if (all.empty() && !forced.empty()) return candidates_of(kind, group, machine, "", load);
@@ -131,13 +127,12 @@ class CollectiveModel::Impl {
 
   Impl(const Cluster& cluster, const ClusterNetwork& network, const CollectiveOptions& options)
       : cluster_(cluster), network_(network), options_(options) {
-    const bool infiniband = cluster.fabric && cluster.fabric->protocol == "infiniband";
-    machine_ = machine_of(cluster.gpu.architecture, options, infiniband);
+    machine_ = machine_of(cluster.gpu.architecture, options, cluster);
     if (options.tables && options.algorithm.empty()) tables_ = CollectiveTables::find(cluster.gpu, options.stack);
     if (tables_) {
       CollectiveOptions measured = options;
       measured.nvls = true;
-      measured_machine_ = machine_of(load_gpu(tables_->gpu()).architecture, measured, infiniband);
+      measured_machine_ = machine_of(load_gpu(tables_->gpu()).architecture, measured, cluster);
     }
   }
 
@@ -188,7 +183,7 @@ class CollectiveModel::Impl {
 
   std::vector<std::string> sources() const {
     std::vector<std::string> lines{"NCCL's tuning constants (NVIDIA/nccl src/graph/tuning.cc)"};
-    if (tables_) lines.push_back(fmt::format("NCCL times measured on {}: {}", tables_->gpu(), tables_->source()));
+    if (tables_) lines.push_back(fmt::format("NCCL times of {}", tables_->source()));
     return lines;
   }
 
@@ -197,7 +192,6 @@ class CollectiveModel::Impl {
   std::vector<CollectiveEdge> representative_edges(const CollectiveAlgorithm& algorithm, CollectiveKind kind,
                                                    const CollectiveGroup& group, size_t most) const {
     std::vector<CollectiveEdge> edges = edges_of(algorithm, kind, group, machine_);
-    merge_equal(edges);
     if (edges.size() > most) {
       const size_t domains = std::max<size_t>(1, most * group.domains.size() / edges.size());
       const int last = group.domains[std::min(domains, group.domains.size()) - 1].back();
@@ -225,7 +219,8 @@ class CollectiveModel::Impl {
   void correct_by_tables(const CollectiveCall& call, const Plan& plan, CollectiveTime& time) {
     const double formula_s = time.seconds;
     const int n = plan.group.gpus;
-    if (const auto& curves = tables_->curves(call.kind); !curves.empty()) {
+    // A group more than twice as large as any measured is another matter than the largest one measured.
+    if (const auto& curves = tables_->curves(call.kind); !curves.empty() && n <= 2 * curves.rbegin()->first) {
       const auto log_ratio = [&](const std::pair<const int, CollectiveCurve>& c, double bytes) {
         return std::log(c.second.seconds(bytes) / quickest(measured_formula(call.kind, c.first), bytes).seconds(bytes));
       };

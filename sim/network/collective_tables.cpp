@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
+#include <tuple>
 
 #include "kernels/cost_model.hpp"
 #include "sim/base/files.hpp"
@@ -54,7 +56,7 @@ Coverage CollectiveCurve::coverage(double bytes) const {
 
 CollectiveTables::CollectiveTables(const Profile& profile, std::string gpu)
     : gpu_(std::move(gpu)),
-      source_(profile.source()),
+      source_("kernels/profiles/" + gpu_ + "/" + profile.stack().name + "/nccl.csv.gz"),
       nvlink_bytes_per_s_(profile.measured_on().nvlink_bytes_per_s),
       queued_(collective_names().size()),
       eager_(collective_names().size()) {
@@ -77,18 +79,22 @@ std::optional<CollectiveTables> CollectiveTables::find(const Gpu& gpu, const std
   const auto root = data_root() / "kernels" / "profiles";
   struct Candidate {
     int distance;
+    double memory_ratio;  // how far apart the memories' bandwidths are: tells H200 from H100 for a B200
     bool other_stack;
     ProfileName name;
   };
   std::vector<Candidate> candidates;
   for (const auto& name : profiles()) {
-    const int apart = name.gpu == gpu.name ? 0 : distance(gpu.architecture, load_gpu(name.gpu).architecture);
+    const Gpu profiled = load_gpu(name.gpu);
+    const bool same = name.gpu == gpu.name;
+    const int apart = same ? 0 : distance(gpu.architecture, profiled.architecture);
     if (apart < 0) continue;
     // Another GPU of the same generation comes after this very GPU, before the older generation.
-    candidates.push_back({name.gpu == gpu.name ? 0 : apart + 1, name.stack != stack, name});
+    const double memory = same ? 0 : std::abs(std::log(profiled.memory_bytes_per_s / gpu.memory_bytes_per_s));
+    candidates.push_back({same ? 0 : apart + 1, memory, name.stack != stack, name});
   }
   std::stable_sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) {
-    return std::pair(a.distance, a.other_stack) < std::pair(b.distance, b.other_stack);
+    return std::tuple(a.distance, a.memory_ratio, a.other_stack) < std::tuple(b.distance, b.memory_ratio, b.other_stack);
   });
   for (const auto& candidate : candidates) {
     CollectiveTables tables(Profile(root, candidate.name.gpu, candidate.name.stack), candidate.name.gpu);
