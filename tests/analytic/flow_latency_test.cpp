@@ -10,42 +10,42 @@
 namespace dssim {
 namespace {
 
-// Links: out of 0 (100 B/s), into 1 and into 2 (100 and 10 B/s). Every route has a latency of its own.
+// A fork: endpoint 0 reaches 1 … n, each over the port of 0 (100 B/s) and a port of its own, one of which is slow.
 class Fork final : public Topology {
  public:
-  uint32_t endpoint_count() const override { return 3; }
-  uint32_t link_count() const override { return 3; }
-  double link_bytes_per_s(LinkId link) const override { return link == 2 ? 10 : 100; }
+  Fork(uint32_t ends, LinkId slow) : ends_(ends), slow_(slow) {}
+  uint32_t endpoint_count() const override { return ends_ + 1; }
+  uint32_t link_count() const override { return ends_ + 1; }
+  double link_bytes_per_s(LinkId link) const override { return link == slow_ ? 10 : 100; }
   std::string link_name(LinkId link) const override { return std::to_string(link); }
   void route(EndpointId, EndpointId destination, Route& into) const override {
     into.links = {0, destination};
-    into.latency_s = destination;
+    into.latency_s = 1;
   }
+
+ private:
+  uint32_t ends_;
+  LinkId slow_;
 };
 
-// Both leave the same port and become active at 2 s. The second has 10 of the port's 100 B/s, the first the other 90.
+// Three flows leave the same port and become active at 1 s: the one to the slow end has 10 B/s, the others 45 each.
 TEST(FlowLatency, EndingTogetherLeavesNoLinkUnshared) {
-  const auto ends = test::run_forked([] {
-    const Fork fork;
-    Simulation simulation(fork);
-    struct Handler final : EventHandler {
-      Simulation* simulation = nullptr;
-      std::vector<double> ends{0, 0, 0};
-      void on_event(uint64_t tag) override {
-        if (tag < 3)
-          ends[tag] = simulation->now();
-        else
-          simulation->transfer(0, 1, 900, *this, 1);
-      }
-    } handler;
-    handler.simulation = &simulation;
-    simulation.transfer(0, 2, 100, handler, 2);
-    simulation.at(1, handler, 3);
-    simulation.run();
-    return handler.ends;
-  });
-  EXPECT_NEAR(ends[1], 2 + 900.0 / 90, 1e-6);
-  EXPECT_NEAR(ends[2], 2 + 100.0 / 10, 1e-6);
+  for (const LinkId slow : {1U, 2U, 3U}) {
+    const auto ends = test::run_forked([slow] {
+      const Fork fork(3, slow);
+      Simulation simulation(fork);
+      struct Handler final : EventHandler {
+        Simulation* simulation = nullptr;
+        std::vector<double> ends{0, 0, 0, 0};
+        void on_event(uint64_t tag) override { ends[tag] = simulation->now(); }
+      } handler;
+      handler.simulation = &simulation;
+      for (const EndpointId end : {1U, 2U, 3U}) simulation.transfer(0, end, end == slow ? 100 : 450, handler, end);
+      simulation.run();
+      return handler.ends;
+    });
+    for (const size_t end : {1U, 2U, 3U}) EXPECT_NEAR(ends[end], 11, 1e-6) << "slow end " << slow << ", end " << end;
+  }
 }
 
 }  // namespace
