@@ -18,5 +18,11 @@ int run_fit(const Words& words);
 int run_collective(const Words& words);
 int run_validate(const Words& words);
 int run_catalogue(const Words& words);
+int run_parallelise(const Words& words);
+
+// A scenario with a [training] table: what run_scenario and run_fit hand on.
+bool names_training_scenario(const Words& words);
+int run_training_scenario(const Words& words);
+int run_training_fit(const Words& words);
 
 }  // namespace dssim

@@ -14,13 +14,18 @@ constexpr std::string_view kUsage = R"(dssim: what will these GPUs, links and di
 
   dssim SCENARIO.toml [--set KEY=VALUE]... [--seed N] [--json FILE|-]
         [--requests FILE] [--out DIR] [--quiet]
-      simulate it: QPS, TTFT, TPOT, latency, memory fit, bottleneck, trust
+      simulate it: QPS, TTFT, TPOT, latency, memory fit, bottleneck, trust;
+      with [training]: step time, tokens/s, MFU, where the step goes
   dssim step SCENARIO.toml (--decode B --kv L | --prefill T [--past P])
       how long one engine iteration takes, operator by operator
   dssim fit SCENARIO.toml
       memory only: does it fit, how many KV tokens are left, what would fit
   dssim collective SCENARIO.toml --op all_reduce --bytes 1MiB..4GiB [--gpus N]
       time and bus bandwidth of a collective, size by size
+  dssim SCENARIO.toml --scale N,N,...
+      a training job on so many GPUs: weak and strong scaling, and what it loses
+  dssim parallelise SCENARIO.toml [--top N]
+      every layout of a training job on these GPUs, by predicted step time
   dssim validate SCENARIO.toml [--requests FILE] [--iterations FILE]
       hold the prediction against a measured run
   dssim catalogue [gpus|nodes|fabrics|nics|cpus|storage|models|traces|stacks]
@@ -46,15 +51,16 @@ int run_command(const Words& words) {
     return 0;
   }
   if (command == "step") return run_step(rest);
-  if (command == "fit") return run_fit(rest);
+  if (command == "fit") return names_training_scenario(rest) ? run_training_fit(rest) : run_fit(rest);
+  if (command == "parallelise") return run_parallelise(rest);
   if (command == "collective") return run_collective(rest);
   if (command == "validate") return run_validate(rest);
   if (command == "catalogue") return run_catalogue(rest);
   // A word without a dot that is no file is a mistyped command rather than a scenario.
-  const std::vector<std::string> commands{"step", "fit", "collective", "validate", "catalogue"};
+  const std::vector<std::string> commands{"step", "fit", "collective", "parallelise", "validate", "catalogue"};
   if (!command.starts_with("-") && command.find('.') == std::string::npos && !std::filesystem::exists(command))
     throw bad_input(unknown_name("command", command, commands) + "; or give a scenario file, e.g. scenarios/quickstart.toml");
-  return run_scenario(words);
+  return names_training_scenario(words) ? run_training_scenario(words) : run_scenario(words);
 }
 
 }  // namespace dssim

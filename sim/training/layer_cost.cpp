@@ -30,14 +30,14 @@ PassCost& PassCost::operator+=(const PassCost& other) {
   tensor_s += other.tensor_s;
   context_s += other.context_s;
   expert_s += other.expert_s;
-  launch_s += other.launch_s;
+  host_s += other.host_s;
   weight_s += other.weight_s;
   score_s += other.score_s;
   return *this;
 }
 
 PassCost PassCost::times(double count) const {
-  return {compute_s * count, tensor_s * count, context_s * count, expert_s * count, launch_s * count, weight_s * count, score_s * count};
+  return {compute_s * count, tensor_s * count, context_s * count, expert_s * count, host_s * count, weight_s * count, score_s * count};
 }
 
 LayerCost::LayerCost(const TrainingJob& job, const TrainingStack& stack, const CostModel& kernels, GroupNetwork& network)
@@ -77,6 +77,10 @@ void LayerCost::add_traffic(PassCosts& into, Traffic traffic, double values) {
 
 double LayerCost::skew_s(int ranks) const { return stack_.launch_skew_s * expected_maximum(ranks); }
 
+void LayerCost::add_launches(PassCost& pass, double kernels_s, double collectives) const {
+  pass.host_s = std::max(0.0, kernels_s + collectives * stack_.collective_launch_s - pass.compute_s - pass.collectives_s());
+}
+
 double LayerCost::tensor_bytes() const { return tokens_ * hidden_ * width_bytes_; }
 
 // `count` all-reduces of the layer's output in each direction.
@@ -87,10 +91,7 @@ void LayerCost::add_tensor_collectives(PassCosts& into, double count) {
   const double one = job_.sequence_parallel ? network_.seconds(CollectiveKind::reduce_scatter, group, bytes) +
                                                   network_.seconds(CollectiveKind::all_gather, group, bytes)
                                             : network_.seconds(CollectiveKind::all_reduce, group, bytes);
-  for (PassCost* pass : {&into.forward, &into.backward}) {
-    pass->tensor_s += count * (one + skew_s(job_.tensor_parallel));
-    pass->launch_s += count * (stack_.collective_launch_s + skew_s(job_.tensor_parallel));
-  }
+  for (PassCost* pass : {&into.forward, &into.backward}) pass->tensor_s += count * (one + skew_s(job_.tensor_parallel));
 }
 
 void LayerCost::add_attention(PassCosts& into) {
@@ -134,8 +135,6 @@ void LayerCost::add_attention(PassCosts& into) {
     into.forward.context_s += network_.seconds(CollectiveKind::all_gather, context_group(), bytes);
     into.backward.context_s += network_.seconds(CollectiveKind::all_gather, context_group(), bytes) +
                                network_.seconds(CollectiveKind::reduce_scatter, context_group(), bytes);
-    into.forward.launch_s += stack_.collective_launch_s;
-    into.backward.launch_s += 2 * stack_.collective_launch_s;
   }
 }
 
@@ -165,10 +164,7 @@ void LayerCost::add_feed_forward(PassCosts& into) {
     // Dispatch and combine; every tensor rank moves its share of the hidden width.
     const double bytes = routed * hidden_ * width_bytes_ / t;
     const double one = network_.seconds(CollectiveKind::all_to_all, expert_group(), bytes) + skew_s(job_.expert_parallel);
-    for (PassCost* pass : {&into.forward, &into.backward}) {
-      pass->expert_s += 2 * one;
-      pass->launch_s += 2 * stack_.collective_launch_s;
-    }
+    for (PassCost* pass : {&into.forward, &into.backward}) pass->expert_s += 2 * one;
   }
 }
 
@@ -177,8 +173,6 @@ PassCosts LayerCost::layer_costs() {
   const double t = job_.tensor_parallel;
   const double q = value(m.q_width()) / t, kv = value(kv_heads_per_gpu(m, job_.tensor_parallel) * m.head_dim);
   PassCosts costs;
-  costs.forward.launch_s = stack_.forward_launch_s;
-  costs.backward.launch_s = stack_.backward_launch_s;
   add_product(costs, tokens_, q + 2 * kv, hidden_);
   add_product(costs, tokens_, hidden_, q);
   add_attention(costs);
@@ -188,16 +182,18 @@ PassCosts LayerCost::layer_costs() {
   add_traffic(costs, stack_.norm, 2 * values);
   add_traffic(costs, {stack_.residual.forward + dropout, stack_.residual.backward + dropout}, 2 * values);
   add_tensor_collectives(costs, 2);
+  const double collectives = (job_.tensor_parallel > 1 ? 2 : 0) + (job_.context_parallel > 1 ? 1 : 0) + (job_.expert_parallel > 1 ? 2 : 0);
+  add_launches(costs.forward, stack_.forward_launch_s, collectives);
+  add_launches(costs.backward, stack_.backward_launch_s, collectives);
   return costs;
 }
 
 PassCosts LayerCost::embedding_costs() {
   PassCosts costs;
   add_traffic(costs, {2, 2}, tokens_ * hidden_ * outside_);
-  if (job_.tensor_parallel > 1) {
+  if (job_.tensor_parallel > 1)
     costs.forward.tensor_s = network_.seconds(CollectiveKind::all_reduce, tensor_group(), tensor_bytes());
-    costs.forward.launch_s = stack_.collective_launch_s;
-  }
+
   return costs;
 }
 
@@ -212,12 +208,12 @@ PassCosts LayerCost::head_costs() {
   const double loss_s = tokens_ * vocabulary * stack_.vocabulary_bytes / (kernels_.gpu().memory_bytes_per_s * stack_.memory_efficiency);
   costs.forward.compute_s += loss_s / 2;
   costs.backward.compute_s += loss_s / 2;
-  if (job_.tensor_parallel > 1) {
+  if (job_.tensor_parallel > 1)
     costs.backward.tensor_s = network_.seconds(CollectiveKind::all_reduce, tensor_group(), tensor_bytes());
-    costs.backward.launch_s = stack_.collective_launch_s;
-  }
-  costs.forward.launch_s += stack_.forward_launch_s / 2;
-  costs.backward.launch_s += stack_.backward_launch_s / 2;
+
+  // About half as many kernels as a layer has.
+  add_launches(costs.forward, stack_.forward_launch_s / 2, 0);
+  add_launches(costs.backward, stack_.backward_launch_s / 2, 0);
   return costs;
 }
 

@@ -11,7 +11,7 @@
 //   collectives       tensor: all-reduce after each half of the layer, or with sequence parallelism a reduce-scatter and an
 //                     all-gather (the same bytes); context: keys and values gathered, gradients scattered; expert: two
 //                     all-to-alls each way
-//   host              launches; a pass takes the longer of its GPU time and its launches
+//   host              launches: a layer takes the longer of its GPU time and its launches
 // Units: seconds, FLOPs. Tested by tests/unit/training_layer_test.cpp.
 
 #include <array>
@@ -26,14 +26,12 @@ namespace dssim {
 struct PassCost {
   double compute_s = 0;   // kernels
   double tensor_s = 0, context_s = 0, expert_s = 0;  // collectives on the critical path
-  double launch_s = 0;    // host time of the launches
+  double host_s = 0;      // the GPU waits for launches
   double weight_s = 0;    // part of compute_s: weight gradients
   double score_s = 0;     // part of compute_s: unfused attention over the scores (what selective recomputation repeats)
 
   double collectives_s() const { return tensor_s + context_s + expert_s; }
-  double gpu_s() const { return compute_s + collectives_s(); }
-  double seconds() const { return gpu_s() > launch_s ? gpu_s() : launch_s; }
-  double host_s() const { return seconds() - gpu_s(); }  // the GPU waits for launches
+  double seconds() const { return compute_s + collectives_s() + host_s; }
 
   PassCost& operator+=(const PassCost& other);
   PassCost times(double count) const;
@@ -74,6 +72,8 @@ class LayerCost {
   PassCosts head_costs();
   double product_seconds(double m, double n, double k);
   double skew_s(int ranks) const;
+  // The GPU waits where the kernels of a pass are quicker than its launches: eager ones and `collectives` of those.
+  void add_launches(PassCost& pass, double kernels_s, double collectives) const;
 
   const TrainingJob& job_;
   const TrainingStack& stack_;

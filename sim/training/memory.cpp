@@ -4,8 +4,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <functional>
-#include <numeric>
 
 #include "sim/training/schedule.hpp"
 
@@ -49,9 +47,8 @@ int position_count(const TrainingJob& job) {
   return schedule.positions(job.pipeline_parallel, schedule.chunks_per_stage(job.virtual_stages));
 }
 
-double logits_bytes(const TrainingJob& job) {
-  // Logits in the format of the products, their fp32 copy and its gradient.
-  return job.micro_batch_tokens() * value(vocabulary_per_gpu(job.model, job.tensor_parallel)) * (job.parameter_bytes() + 8);
+double logits_bytes(const TrainingJob& job, const TrainingStack& stack) {
+  return job.micro_batch_tokens() * value(vocabulary_per_gpu(job.model, job.tensor_parallel)) * stack.logit_bytes;
 }
 
 }  // namespace
@@ -141,8 +138,10 @@ TrainingMemory plan_training_memory(const TrainingJob& job, const TrainingStack&
     m.optimizer_bytes = sharded(Sharding::zero1) * optimizer_bytes_per_parameter(job);
     if (job.exchange == GradientExchange::parameter_server) m.optimizer_bytes = 0;
     m.activation_bytes = in_flight[static_cast<size_t>(s)] * layers_in_chunk * per_layer + recomputed;
-    if (s == job.pipeline_parallel - 1) m.activation_bytes += logits_bytes(job);
+    if (s == job.pipeline_parallel - 1) m.activation_bytes += logits_bytes(job, stack);
     m.reserved_bytes = stack.reserved_bytes;
+    // Buckets that gradients are copied into hold all of them once more.
+    if (stack.bucket_values > 0 && job.sharding == Sharding::none && ranks > 1) m.gradient_bytes *= 2;
     if (job.sharding == Sharding::zero3)  // two layers' parameters gathered at a time
       m.reserved_bytes += 2 * layer_parameters_per_gpu(job).total() * job.parameter_bytes();
     m.shortfall_bytes = std::max(0.0, m.total_bytes() - gpu_bytes);
@@ -152,50 +151,59 @@ TrainingMemory plan_training_memory(const TrainingJob& job, const TrainingStack&
   return worst;
 }
 
-std::vector<std::string> training_remedies(const TrainingJob& job, const TrainingStack& stack, double gpu_bytes) {
-  using Change = std::pair<std::string, std::function<bool(TrainingJob&)>>;
+namespace {
+
+struct Change {
+  std::string key;  // one remedy of each key is enough: the mildest
+  std::string text;
+  TrainingJob job;
+};
+
+std::vector<Change> changes_of(const TrainingJob& job, int gpus_per_node) {
   std::vector<Change> changes;
-  for (const auto to : {Sharding::zero1, Sharding::zero2, Sharding::zero3})
-    if (to > job.sharding && job.gradient_ranks() > 1 && job.exchange == GradientExchange::all_reduce)
-      changes.emplace_back(fmt::format("sharding = \"{}\"", kShardingNames[static_cast<size_t>(to)]), [to](TrainingJob& j) {
-        j.sharding = to;
-        return true;
-      });
+  const auto add = [&](const std::string& key, const std::string& value, const auto& apply) {
+    TrainingJob changed = job;
+    apply(changed);
+    if (changed.gpus() == job.gpus()) changes.push_back({key, fmt::format("{} = {}", key, value), changed});
+  };
+  if (job.gradient_ranks() > 1 && job.exchange == GradientExchange::all_reduce)
+    for (const auto to : {Sharding::zero1, Sharding::zero2, Sharding::zero3})
+      if (to > job.sharding)
+        add("sharding", fmt::format("\"{}\"", kShardingNames[static_cast<size_t>(to)]), [to](TrainingJob& j) { j.sharding = to; });
   for (const auto to : {Recompute::selective, Recompute::full})
     if (to > job.recompute)
-      changes.emplace_back(fmt::format("recompute = \"{}\"", kRecomputeNames[static_cast<size_t>(to)]), [to](TrainingJob& j) {
-        j.recompute = to;
-        return true;
-      });
-  if (job.micro_batch > 1)
-    changes.emplace_back("micro_batch = 1", [](TrainingJob& j) {
-      j.micro_batch = 1;
-      return true;
-    });
-  for (const int factor : {2, 4, 8})
-    changes.emplace_back(fmt::format("tensor_parallel = {}", job.tensor_parallel * factor), [factor](TrainingJob& j) {
-      j.tensor_parallel *= factor;
+      add("recompute", fmt::format("\"{}\"", kRecomputeNames[static_cast<size_t>(to)]), [to](TrainingJob& j) { j.recompute = to; });
+  if (job.micro_batch > 1) add("micro_batch", "1", [](TrainingJob& j) { j.micro_batch = 1; });
+  for (const int factor : {2, 4, 8}) {
+    const auto spread = [factor](int& degree, TrainingJob& j) {
+      degree *= factor;
       j.data_parallel /= factor;
-      return j.data_parallel >= 1 && j.gpus() > 0;
-    });
-  for (const int factor : {2, 4, 8})
-    changes.emplace_back(fmt::format("pipeline_parallel = {}", job.pipeline_parallel * factor), [factor](TrainingJob& j) {
-      j.pipeline_parallel *= factor;
-      j.data_parallel /= factor;
-      return j.data_parallel >= 1;
-    });
-  const auto fits = [&](TrainingJob changed) {
-    return changed.gpus() == job.gpus() && !training_problem(changed) &&
-           plan_training_memory(changed, stack, gpu_bytes, in_flight_chunks(changed)).fits;
+    };
+    if (job.tensor_parallel * factor <= gpus_per_node)
+      add("tensor_parallel", fmt::format("{}", job.tensor_parallel * factor), [&](TrainingJob& j) { spread(j.tensor_parallel, j); });
+    add("pipeline_parallel", fmt::format("{}", job.pipeline_parallel * factor), [&](TrainingJob& j) { spread(j.pipeline_parallel, j); });
+  }
+  return changes;
+}
+
+}  // namespace
+
+std::vector<std::string> training_remedies(const TrainingJob& job, const TrainingStack& stack, double gpu_bytes, int gpus_per_node) {
+  const auto fits = [&](const TrainingJob& changed) {
+    return !training_problem(changed) && plan_training_memory(changed, stack, gpu_bytes, in_flight_chunks(changed)).fits;
   };
-  std::vector<std::string> remedies;
-  for (const auto& [text, apply] : changes)
-    if (TrainingJob changed = job; apply(changed) && fits(changed)) remedies.push_back(text);
+  std::vector<std::string> remedies, keys;
+  const auto offer = [&](const std::string& key, const std::string& text, const TrainingJob& changed) {
+    if (std::find(keys.begin(), keys.end(), key) != keys.end() || !fits(changed)) return;
+    keys.push_back(key);
+    remedies.push_back(text);
+  };
+  const auto changes = changes_of(job, gpus_per_node);
+  for (const auto& change : changes) offer(change.key, change.text, change.job);
   if (!remedies.empty()) return remedies;
-  for (size_t a = 0; a < changes.size(); ++a)
-    for (size_t b = a + 1; b < changes.size() && remedies.size() < 4; ++b)
-      if (TrainingJob changed = job; changes[a].second(changed) && changes[b].second(changed) && fits(changed))
-        remedies.push_back(changes[a].first + " and " + changes[b].first);
+  for (const auto& first : changes)
+    for (const auto& second : changes_of(first.job, gpus_per_node))
+      if (first.key < second.key) offer(first.key + second.key, first.text + " and " + second.text, second.job);
   return remedies;
 }
 

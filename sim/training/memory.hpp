@@ -51,8 +51,8 @@ TrainingMemory plan_training_memory(const TrainingJob& job, const TrainingStack&
 // Micro-batch chunks that each stage holds at once at most, by its schedule.
 std::vector<int> in_flight_chunks(const TrainingJob& job);
 
-// Changes that make it fit, each computed alone and then two at a time; empty where none does.
-std::vector<std::string> training_remedies(const TrainingJob& job, const TrainingStack& stack, double gpu_bytes);
+// Changes of [training] on the same GPUs that make it fit, each computed: single ones, else two together; empty where none does.
+std::vector<std::string> training_remedies(const TrainingJob& job, const TrainingStack& stack, double gpu_bytes, int gpus_per_node);
 
 // Optimizer's bytes per parameter: moments and master weights.
 double optimizer_bytes_per_parameter(const TrainingJob& job);

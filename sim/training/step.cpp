@@ -103,10 +103,23 @@ class StepPredictor::Builder {
         at.forward += cost_.head().forward;
         at.backward += cost_.head().backward;
       }
+      if (job_.micro_batches() > 1) {
+        const auto held = stage_parameters(job_, 0);
+        at.backward.compute_s += accumulation_seconds(held.total()) * layers / layers_on_stage();
+      }
       if (schedule_.overlaps_experts()) hide_experts(at);
       add_shards(at, layers);
       positions_.push_back(at);
     }
+  }
+
+  // A micro-batch's gradients are added to those of the others: both read, the sum written.
+  double accumulation_seconds(double parameters) const { return moved_seconds(3 * bytes_of(job_.gradient_precision) * parameters); }
+  // Of the first stage.
+  double layers_on_stage() const {
+    double held = 0;
+    for (size_t p = 0; p < layers_.size(); p += static_cast<size_t>(stages_)) held += value(layers_[p]);
+    return held;
   }
 
   // The passes of the other direction run beside the all-to-alls: only what exceeds their compute is left.
@@ -119,8 +132,7 @@ class StepPredictor::Builder {
   void add_shards(Position& at, double layers) {
     if (job_.sharding != Sharding::zero3) return;
     const auto parameters = stage_parameters(job_, 0);
-    double held = 0;
-    for (size_t p = 0; p < layers_.size(); p += static_cast<size_t>(stages_)) held += value(layers_[p]);
+    const double held = layers_on_stage();
     for (const auto& e : step_exchanges(job_, parameters.shared, parameters.experts)) {
       const Group group = data_group(e.experts);
       const double one = groups().seconds(e.kind, group, e.bytes / held);
@@ -151,11 +163,7 @@ class StepPredictor::Builder {
   int stage_stride() const { return job_.tensor_parallel * job_.context_parallel * job_.data_parallel; }
 
   static double forward_s(const Position& at) { return at.forward.seconds() + at.forward_data_s; }
-  static double backward_s(const Position& at) {
-    PassCost both = at.backward;
-    both += at.again;
-    return both.seconds() + at.backward_data_s;
-  }
+  static double backward_s(const Position& at) { return at.backward.seconds() + at.again.seconds() + at.backward_data_s; }
 
   void run(TrainingStep& step) {
     fill_positions();
@@ -184,11 +192,9 @@ class StepPredictor::Builder {
     parts.tensor_s += count * (at.forward.tensor_s + at.backward.tensor_s);
     parts.expert_s += count * (at.forward.expert_s + at.backward.expert_s);
     parts.context_s += count * (at.forward.context_s + at.backward.context_s);
-    parts.recompute_s += count * at.again.gpu_s();
+    parts.recompute_s += count * (at.again.seconds() - at.again.host_s);
     parts.data_s += count * (at.forward_data_s + at.backward_data_s);
-    PassCost both = at.backward;
-    both += at.again;
-    parts.host_s += count * (at.forward.host_s() + both.host_s());
+    parts.host_s += count * (at.forward.host_s + at.backward.host_s + at.again.host_s);
   }
 
   // The first stage ends last, so its exchanges decide.
@@ -302,8 +308,7 @@ class StepPredictor::Builder {
       const bool each = e.phase == ExchangePhase::each_forward || e.phase == ExchangePhase::each_backward;
       add(groups().load(e.kind, data_group(e.experts), e.bytes), each ? micro_batches : 1);
     }
-    double layers = 0;
-    for (size_t p = 0; p < layers_.size(); p += static_cast<size_t>(stages_)) layers += value(layers_[p]);
+    const double layers = layers_on_stage();
     const double passes = job_.recompute == Recompute::full ? 6 : 4;
     add(groups().load(CollectiveKind::all_reduce, cost_.tensor_group(), cost_.tensor_bytes()), passes * layers * micro_batches);
     if (stages_ > 1) add(groups().send_load(stage_stride(), sent_bytes_, false), 2 * micro_batches * job_.virtual_stages);
@@ -322,12 +327,12 @@ class StepPredictor::Builder {
   double busy_s_ = 0, sent_bytes_ = 0;
 };
 
-StepPredictor::StepPredictor(const Cluster& cluster, const std::string& stack_name)
+StepPredictor::StepPredictor(const Cluster& cluster, const std::string& stack_name, const CollectiveOptions& network)
     : cluster_(cluster),
       stack_(load_training_stack(cluster.gpu, stack_name)),
       kernels_(load_training_kernels(cluster.gpu, stack_)),
       network_(cluster_),
-      collectives_(cluster_, network_),
+      collectives_(cluster_, network_, network),
       groups_(cluster_, network_, collectives_, cluster_.gpus) {}
 
 std::vector<std::string> StepPredictor::sources() const {

@@ -76,7 +76,7 @@ double exposed_seconds(double exchange_s, double window_s, double buckets);
 class StepPredictor {
  public:
   // The cluster must hold the GPUs of every job asked for. Throws Error(bad_input) for an unknown stack.
-  StepPredictor(const Cluster& cluster, const std::string& stack_name);
+  StepPredictor(const Cluster& cluster, const std::string& stack_name, const CollectiveOptions& network = {});
 
   const Cluster& cluster() const { return cluster_; }
   const TrainingStack& stack() const { return stack_; }

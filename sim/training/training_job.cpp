@@ -61,7 +61,8 @@ std::vector<int64_t> layers_by_position(int64_t layers, int positions) {
     std::vector<int64_t> split(static_cast<size_t>(positions), (layers + missing) / positions);
     if (missing >= 1) --split.back();
     if (missing == 2) --split.front();
-    if (split.back() < 1 || split.front() < 1) return {};
+    // At most the ends may be left with the embedding or the head alone.
+    if (positions > 2 ? split[1] < 1 : split.back() < 1 || split.front() < 1) return {};
     return split;
   }
   return {};

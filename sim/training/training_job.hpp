@@ -75,7 +75,7 @@ struct TrainingJob {
 };
 
 // Layers that each position of the pipeline holds. The embedding and the head may stand for a layer each, as in Llama 3:
-// layers + 1 or + 2 may divide instead of layers; then the last, or the first and the last, hold one fewer.
+// layers + 1 or + 2 may divide instead of layers; then the last, or the first and the last, hold one fewer (none, if need be).
 // Empty where the layers cannot be split.
 std::vector<int64_t> layers_by_position(int64_t layers, int positions);
 

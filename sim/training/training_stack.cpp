@@ -71,6 +71,7 @@ TrainingStack read_stack(const ProfileName& profile) {
   s.bucket_values = t.number("bucket_copies", kValues, 0);
   s.norm_bytes = t.number("kept_norm_bytes", kValues, 2);
   s.ffn_values = t.number("kept_ffn_values", kValues, 3);
+  s.logit_bytes = t.number("kept_logit_bytes", kValues);
   s.sequence_parallel = t.boolean("sequence_parallel", false);
   s.overlap_gradients = t.boolean("overlap_gradients", true);
   s.overlap_parameters = t.boolean("overlap_parameters", true);

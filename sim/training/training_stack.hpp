@@ -55,6 +55,7 @@ struct TrainingStack {
   // Activations kept for backward, beyond what every framework keeps (memory.hpp).
   double norm_bytes = 2;   // per hidden value and norm
   double ffn_values = 3;   // per value of a gated feed-forward's width
+  double logit_bytes = 10; // per logit
 
   // Defaults of [training] keys.
   bool sequence_parallel = false, overlap_gradients = true, overlap_parameters = true, master_weights = true;
