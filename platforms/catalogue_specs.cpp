@@ -49,6 +49,8 @@ std::span<const FigureSpec> figure_specs(CatalogueKind kind) {
       {"efficiency", ratio, true, "payload over line rate, one large transfer"},
       {"nics_per_node", count, false, "none: as many as the node is sold with"},
       {"nodes_per_leaf", count, true, "nodes under one leaf switch"},
+      {"leaves_per_group", count, false, "dragonfly: leaf switches of one group"},
+      {"dimensions", count, false, "torus: 2 or 3; a port to each neighbour"},
       {"oversubscription", ratio, true, "a leaf's ports down over its ports up; 1 is non-blocking"},
       {"same_leaf_latency", time, true, "GPU to GPU, 64 bytes, under one leaf switch"},
       {"cross_leaf_latency", time, true, "the same across the spine"},
@@ -111,7 +113,10 @@ std::span<const WordSpec> word_specs(CatalogueKind kind) {
       {"note", false, {}, "what a reader should know"},
   };
   static const std::vector<WordSpec> fabric{
-      {"topology", true, {"rail-optimised", "leaf-spine"}, "what hangs on one leaf switch"},
+      {"topology",
+       true,
+       {"rail-optimised", "leaf-spine", "torus", "dragonfly"},
+       "what hangs on one leaf switch, or what joins the nodes"},
       {"protocol", true, {"infiniband", "roce", "tcp"}, "tcp goes through host memory"},
       {"note", false, {}, "what a reader should know"},
   };

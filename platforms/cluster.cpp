@@ -63,6 +63,12 @@ Cluster read_cluster(const Config& table) {
                                             join(catalogue.names(CatalogueKind::fabric), ", ")));
   if (table.find_text("storage"))
     cluster.storage = load_storage(catalogue, entry_name(table, "storage", catalogue, CatalogueKind::storage));
+  if (const auto degraded = table.find_table("degraded"))
+    for (const std::string& link : degraded->keys()) {
+      const double share = degraded->quantity(link, Dimension::ratio);
+      if (share <= 0 || share > 1) throw degraded->error(link, "is the share of its rate that the link has left, e.g. 0.5");
+      cluster.degraded.push_back({link, share, degraded->where(link)});
+    }
   finish(cluster, catalogue);
   catalogue.refuse_unused_overrides();
   return cluster;

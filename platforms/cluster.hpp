@@ -25,6 +25,13 @@ struct Cluster {
   int gpus = 1;  // used, in all
   std::optional<Fabric> fabric;
   std::optional<Storage> storage;
+  // Links with a share of their rate only: name as dssim lists it ("nic_up[12]"), share, and where the scenario says so.
+  struct Degraded {
+    std::string link;
+    double share = 1;
+    std::string where;
+  };
+  std::vector<Degraded> degraded;
   std::vector<Entry> entries;  // every catalogue entry this rests on, for reports
 
   int gpus_per_node() const { return (gpus + nodes - 1) / nodes; }  // used

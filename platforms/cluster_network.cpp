@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "sim/base/error.hpp"
+#include "sim/base/names.hpp"
 
 namespace dssim {
 
@@ -28,6 +29,7 @@ ClusterNetwork::ClusterNetwork(const Cluster& cluster)
   if (gpu_.pcie_bytes_per_s <= 0)
     throw bad_input(fmt::format("gpu {}: pcie: its link to the host is needed and unknown", gpu_.name));
   lay_out();
+  degrade(cluster);
 }
 
 void ClusterNetwork::add(LinkGroup& group, const char* name, int64_t count, double bytes_per_s) {
@@ -71,17 +73,55 @@ void ClusterNetwork::lay_out() {
   add(socket_, "socket_out", node_.sockets > 1 ? nodes * node_.sockets : 0, socket);
   add(memory_write_, "memory_write", nodes, memory);
   add(memory_read_, "memory_read", nodes, memory);
-  if (!fabric_ || nodes_ < 2) return;
+  if (fabric_ && nodes_ > 1) lay_out_fabric();
+}
+
+void ClusterNetwork::lay_out_fabric() {
   const double port = fabric_->nic_bytes_per_s * fabric_->efficiency;
+  if (fabric_->topology == FabricTopology::torus) {
+    torus_ = TorusShape(nodes_, fabric_->dimensions);
+    return add(torus_links_, "torus", torus_.link_count(), port);
+  }
+  const int64_t nodes = nodes_;
   add(nic_up_, "nic_up", nodes * nics_, port);
   add(nic_down_, "nic_down", nodes * nics_, port);
+  const double leaf_ports = static_cast<double>(fabric_->nodes_per_leaf) * nics_;
+  if (fabric_->topology == FabricTopology::dragonfly) {
+    // Balanced as its authors have it: a leaf has as many ports to other groups as it has down, and twice as many to the
+    // leaves of its group.
+    const int leaves = fabric_->leaves_per_group;
+    dragonfly_ = DragonflyShape(nodes_, fabric_->nodes_per_leaf, leaves);
+    const double upward = leaf_ports * port / fabric_->oversubscription;
+    add(local_, "local", dragonfly_.local_count(), 2 * upward / std::max(1, leaves - 1));
+    return add(global_, "global", dragonfly_.global_count(), leaves * upward / std::max(1, dragonfly_.groups() - 1));
+  }
   if (fabric_->oversubscription <= 1) return;
   const bool rails = fabric_->topology == FabricTopology::rail_optimised;
   const int64_t pods = (nodes + fabric_->nodes_per_leaf - 1) / fabric_->nodes_per_leaf;
-  const int64_t leaves = rails ? pods * nics_ : pods;
-  const double ports = static_cast<double>(fabric_->nodes_per_leaf) * (rails ? 1 : nics_);
-  add(leaf_up_, "leaf_up", leaves, ports * port / fabric_->oversubscription);
-  add(leaf_down_, "leaf_down", leaves, ports * port / fabric_->oversubscription);
+  const int64_t switches = rails ? pods * nics_ : pods;
+  const double ports = rails ? fabric_->nodes_per_leaf : leaf_ports;
+  add(leaf_up_, "leaf_up", switches, ports * port / fabric_->oversubscription);
+  add(leaf_down_, "leaf_down", switches, ports * port / fabric_->oversubscription);
+}
+
+void ClusterNetwork::degrade(const Cluster& cluster) {
+  for (const auto& [name, share, where] : cluster.degraded) {
+    const auto group = std::find_if(groups_.begin(), groups_.end(), [&](const LinkGroup* g) {
+      return name.starts_with(std::string(g->name) + "[");
+    });
+    LinkId link = 0, end = 0;
+    if (group != groups_.end()) {
+      link = (*group)->base;
+      end = link + (*group)->count;
+    }
+    while (link < end && link_name(link) != name) ++link;
+    if (link == end) {
+      std::vector<std::string> examples;
+      for (const LinkGroup* g : groups_) examples.push_back(link_name(g->base));
+      throw bad_input(fmt::format("{}: this cluster has no such link; it has {} and so on", where, join(examples, ", ")));
+    }
+    degraded_[link] = share;
+  }
 }
 
 uint32_t ClusterNetwork::endpoint_count() const {
@@ -94,9 +134,13 @@ uint32_t ClusterNetwork::link_count() const {
 double ClusterNetwork::link_bytes_per_s(LinkId link) const {
   for (const LinkGroup* group : groups_) {
     if (link - group->base >= group->count) continue;
-    if (group != &pair_) return group->bytes_per_s;
-    const int index = static_cast<int>(link - group->base) % (node_.gpus * node_.gpus);
-    return group->bytes_per_s * std::max(1, pair_links(index / node_.gpus, index % node_.gpus));
+    double rate = group->bytes_per_s;
+    if (group == &pair_) {
+      const int index = static_cast<int>(link - group->base) % (node_.gpus * node_.gpus);
+      rate *= std::max(1, pair_links(index / node_.gpus, index % node_.gpus));
+    }
+    const auto share = degraded_.find(link);
+    return share == degraded_.end() ? rate : rate * share->second;
   }
   return 0;
 }
@@ -175,33 +219,50 @@ PathKind ClusterNetwork::walk_inside(Place a, Place b, Route& into) const {
   return PathKind::host;
 }
 
-void ClusterNetwork::walk_outside(Place a, Place b, Route& into) const {
-  std::vector<LinkId>& links = into.links;
+void ClusterNetwork::walk_torus(Place a, Place b, Route& into) const {
+  std::vector<int> hops;
+  torus_.path(a.node, b.node, hops);
+  for (const int hop : hops) into.links.push_back(torus_links_.at(hop));
+  into.latency_s = fabric_->same_leaf_latency_s + static_cast<double>(hops.size() - 1) *
+                                                      (fabric_->cross_leaf_latency_s - fabric_->same_leaf_latency_s);
+}
+
+void ClusterNetwork::walk_leaves(Place a, Place b, Route& into) const {
   const int from_nic = nic_of(a.slot), to_nic = nic_of(b.slot);
   const int from_leaf = leaf_of(a.node, from_nic), to_leaf = leaf_of(b.node, to_nic);
   const bool same_leaf = from_leaf == to_leaf;
   into.latency_s = same_leaf ? fabric_->same_leaf_latency_s : fabric_->cross_leaf_latency_s;
+  into.links.push_back(nic_up_.at(a.node * nics_ + from_nic));
+  if (local_.count > 0) {
+    std::vector<int> locals, globals;
+    dragonfly_.path(a.node, b.node, locals, globals);
+    for (const int link : locals) into.links.push_back(local_.at(link));
+    for (const int link : globals) into.links.push_back(global_.at(link));
+    if (!globals.empty()) into.latency_s += fabric_->cross_leaf_latency_s - fabric_->same_leaf_latency_s;
+  } else if (!same_leaf && leaf_up_.count > 0) {
+    into.links.push_back(leaf_up_.at(from_leaf));
+    into.links.push_back(leaf_down_.at(to_leaf));
+  }
+  into.links.push_back(nic_down_.at(b.node * nics_ + to_nic));
+}
+
+void ClusterNetwork::walk_outside(Place a, Place b, Route& into) const {
+  std::vector<LinkId>& links = into.links;
   if (!a.is_host()) {
     links.push_back(pcie_up_.at(a.node * per_node_ + a.slot));
-    if (!fabric_->gpu_direct) {
-      links.push_back(memory_write_.at(a.node));
-      into.latency_s += node_.pcie_latency_s;
-    }
+    if (!fabric_->gpu_direct) links.push_back(memory_write_.at(a.node));
   }
   if (a.is_host() || !fabric_->gpu_direct) links.push_back(memory_read_.at(a.node));
-  links.push_back(nic_up_.at(a.node * nics_ + from_nic));
-  if (!same_leaf && leaf_up_.count > 0) {
-    links.push_back(leaf_up_.at(from_leaf));
-    links.push_back(leaf_down_.at(to_leaf));
-  }
-  links.push_back(nic_down_.at(b.node * nics_ + to_nic));
+  if (torus_links_.count > 0)
+    walk_torus(a, b, into);
+  else
+    walk_leaves(a, b, into);
   if (b.is_host() || !fabric_->gpu_direct) links.push_back(memory_write_.at(b.node));
-  if (b.is_host()) return;
-  if (!fabric_->gpu_direct) {
-    links.push_back(memory_read_.at(b.node));
-    into.latency_s += node_.pcie_latency_s;
+  if (!b.is_host()) {
+    if (!fabric_->gpu_direct) links.push_back(memory_read_.at(b.node));
+    links.push_back(pcie_down_.at(b.node * per_node_ + b.slot));
   }
-  links.push_back(pcie_down_.at(b.node * per_node_ + b.slot));
+  if (!fabric_->gpu_direct) into.latency_s += ((a.is_host() ? 0 : 1) + (b.is_host() ? 0 : 1)) * node_.pcie_latency_s;
 }
 
 PathKind ClusterNetwork::walk(EndpointId source, EndpointId destination, Route& into) const {

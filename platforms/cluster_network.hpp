@@ -17,13 +17,18 @@
 //                other leaf     pcie_up(a) nic_up [leaf_up leaf_down] nic_down pcie_down(b)
 //                without GPUDirect, host memory on both sides as well
 // On a rail-optimised fabric NIC r of every node of a pod hangs on leaf r, so two GPUs on different rails meet in the
-// spine.
+// spine. Instead of leaves and NIC ports a torus has one port to each neighbour of a node, and a dragonfly has links
+// between the leaves of a group and between groups (platforms/fabric_shape.hpp).
+//
+// A link listed in [cluster.degraded] has that share of its rate.
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "platforms/cluster.hpp"
+#include "platforms/fabric_shape.hpp"
 #include "sim/engine/topology.hpp"
 
 namespace dssim {
@@ -53,6 +58,8 @@ class ClusterNetwork final : public Topology {
   // Where a GPU has links of its own to each other GPU of its node (meshes), so that a ring may run over all of them at
   // once.
   bool is_mesh() const;
+  // Null where the fabric is no torus.
+  const TorusShape* torus() const { return torus_links_.count > 0 ? &torus_ : nullptr; }
   int node_of(int gpu_index) const { return gpu_index / per_node_; }
 
   uint32_t endpoint_count() const override;
@@ -82,6 +89,10 @@ class ClusterNetwork final : public Topology {
   int leaf_of(int node, int nic) const;
   int pair_links(int slot_a, int slot_b) const;
   PathKind walk_inside(Place a, Place b, Route& into) const;
+  void lay_out_fabric();
+  void degrade(const Cluster& cluster);
+  void walk_torus(Place a, Place b, Route& into) const;
+  void walk_leaves(Place a, Place b, Route& into) const;
   void walk_outside(Place a, Place b, Route& into) const;
   void to_root(Place a, std::vector<LinkId>& links) const;
   void from_root(Place b, std::vector<LinkId>& links) const;
@@ -91,9 +102,13 @@ class ClusterNetwork final : public Topology {
   std::optional<Fabric> fabric_;
   int nodes_ = 1, gpus_ = 0, per_node_ = 1, nics_ = 0, switches_ = 0;
   LinkGroup link_up_, link_down_, pair_, pcie_up_, pcie_down_, switch_up_, switch_down_, socket_, memory_write_,
-      memory_read_, nic_up_, nic_down_, leaf_up_, leaf_down_;
+      memory_read_, nic_up_, nic_down_, leaf_up_, leaf_down_,
+      torus_links_, local_, global_;
   std::vector<LinkGroup*> groups_;
   LinkId links_ = 0;
+  TorusShape torus_;
+  DragonflyShape dragonfly_;
+  std::map<LinkId, double> degraded_;  // share of the rate
 };
 
 }  // namespace dssim

@@ -113,13 +113,18 @@ Fabric load_fabric(Catalogue& catalogue, const std::string& name) {
   Fabric fabric;
   fabric.name = name;
   fabric.title = entry.title;
-  fabric.topology =
-      entry.word("topology") == "rail-optimised" ? FabricTopology::rail_optimised : FabricTopology::leaf_spine;
+  const std::string topology = entry.word("topology");
+  fabric.topology = topology == "rail-optimised" ? FabricTopology::rail_optimised
+                    : topology == "torus"        ? FabricTopology::torus
+                    : topology == "dragonfly"    ? FabricTopology::dragonfly
+                                                 : FabricTopology::leaf_spine;
   fabric.protocol = entry.word("protocol");
   fabric.nic_bytes_per_s = entry.figure("port");
   fabric.efficiency = entry.figure("efficiency");
   fabric.nics_per_node = whole(entry, "nics_per_node");
   fabric.nodes_per_leaf = whole(entry, "nodes_per_leaf");
+  fabric.leaves_per_group = std::max(1, whole(entry, "leaves_per_group", 1));
+  fabric.dimensions = std::max(1, whole(entry, "dimensions", 3));
   fabric.oversubscription = entry.figure("oversubscription");
   fabric.same_leaf_latency_s = entry.figure("same_leaf_latency");
   fabric.cross_leaf_latency_s = entry.figure("cross_leaf_latency");

@@ -45,7 +45,7 @@ struct Node {
   double price_usd = 0;  // whole node; 0 where unknown
 };
 
-enum class FabricTopology { rail_optimised, leaf_spine };
+enum class FabricTopology { rail_optimised, leaf_spine, torus, dragonfly };
 
 struct Fabric {
   std::string name, title;
@@ -55,9 +55,11 @@ struct Fabric {
   double efficiency = 1;           // payload over line rate, for one large transfer
   int nics_per_node = 0;           // 0: as many as the node is sold with
   int nodes_per_leaf = 1;          // nodes under one leaf switch (a pod, where rail-optimised)
+  int leaves_per_group = 1;        // dragonfly
+  int dimensions = 3;              // torus: a port of `nic_bytes_per_s` to each of 2 × dimensions neighbours
   double oversubscription = 1;     // leaf ports down over up; 1 = non-blocking
-  double same_leaf_latency_s = 0;  // GPU to GPU, 64 bytes
-  double cross_leaf_latency_s = 0;
+  double same_leaf_latency_s = 0;  // GPU to GPU, 64 bytes; torus: to a neighbour
+  double cross_leaf_latency_s = 0;  // torus: two hops; each further one (dragonfly: another group) as much more again
   bool gpu_direct = true;       // the NIC reads GPU memory; else through host memory
   int nvlink_domain_nodes = 1;  // so many neighbouring nodes share one NVLink switch (NVL72: 18)
 };

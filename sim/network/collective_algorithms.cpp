@@ -64,13 +64,13 @@ void spread_inside(const CollectiveGroup& group, double volume, bool closed, con
   }
 }
 
-// Each rail: every domain's NIC sends `volume` / rails to the same rail of the next domain.
+// Each rail: every domain's NIC sends `volume` / rails to the same rail of the next domain, in each ring its part.
 void ring_between(const CollectiveGroup& group, double volume, const EdgeSink& edge) {
-  const size_t domains = group.domains.size();
-  const double share = volume / group.rails;
-  for (size_t d = 0; d < domains; ++d)
-    for (size_t rail = 0; rail < static_cast<size_t>(group.rails); ++rail)
-      edge(group.heads[d][rail], group.heads[(d + 1) % domains][rail], share);
+  const double share = volume / group.rails / static_cast<double>(group.rings.size());
+  for (const auto& ring : group.rings)
+    for (size_t i = 0; i < ring.size(); ++i)
+      for (size_t rail = 0; rail < static_cast<size_t>(group.rails); ++rail)
+        edge(group.heads[ring[i]][rail], group.heads[ring[(i + 1) % ring.size()]][rail], share);
 }
 
 double ring_volume(CollectiveKind kind, int n) {

@@ -18,6 +18,9 @@ struct CollectiveGroup {
   std::vector<int> order;
   // heads[domain][rail]: the member that speaks for this NIC of the domain; `rails` NICs in every domain.
   std::vector<std::vector<int>> heads;
+  // Orders in which rings visit the domains, all used at once: as numbered; on a torus back and forth along each of its
+  // dimensions and the same reversed, so that every link has its part.
+  std::vector<std::vector<size_t>> rings;
   int gpus = 0;
   int rails = 0;              // 0 for a single domain
   int largest_domain = 0;     // members
