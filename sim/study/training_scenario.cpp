@@ -13,7 +13,7 @@
 namespace dssim {
 namespace {
 
-constexpr Range<int64_t> kDegree{1, 1 << 20}, kSequences{1, 1 << 30}, kTokens{1, 1 << 28};
+constexpr Range<int64_t> kDegree{1, 1 << 20}, kStages{1, 1024}, kSequences{1, 1 << 30}, kTokens{1, 1 << 28};
 
 template <typename Enum, size_t n>
 Enum read_enum(const Config& table, std::string_view key, const std::string_view (&names)[n], Enum fallback) {
@@ -32,15 +32,13 @@ int degree(const Config& table, std::string_view key) { return static_cast<int>(
 
 void read_degrees(const Config& t, const Cluster& cluster, bool fixed_layout, TrainingJob& job) {
   job.tensor_parallel = degree(t, "tensor_parallel");
-  job.pipeline_parallel = degree(t, "pipeline_parallel");
+  job.pipeline_parallel = static_cast<int>(t.integer("pipeline_parallel", kStages, 1));
   job.context_parallel = degree(t, "context_parallel");
   job.expert_parallel = degree(t, "expert_parallel");
   const auto given = t.find_integer("data_parallel", kDegree);
   const double replica = static_cast<double>(job.tensor_parallel) * job.pipeline_parallel * job.context_parallel;
-  if (!fixed_layout) {
-    job.data_parallel = 1;
-    return;
-  }
+  if (!fixed_layout) return;
+  if (const auto problem = parallel_problem(job.model, job.tensor_parallel, 1, 1)) throw t.error(problem.key, problem.message);
   if (replica > cluster.gpus)
     throw t.error(job.tensor_parallel > cluster.gpus ? "tensor_parallel" : "pipeline_parallel",
                   fmt::format("one replica needs tensor × pipeline × context = {:.0f} GPUs, but the cluster has {}", replica, cluster.gpus));
@@ -126,7 +124,7 @@ TrainingScenario read_training_scenario(const std::filesystem::path& path, std::
   if (const auto network = file.find_table("network")) scenario.network = read_collective_options(*network);
 
   const Config t = file.table("training");
-  scenario.stack = t.text("stack", "");
+  if (t.has("stack")) scenario.stack = t.choice("stack", training_stack_names());
   const TrainingStack stack = load_training_stack(scenario.cluster.gpu, scenario.stack);
   TrainingJob& job = scenario.job;
   job.model = model.architecture;

@@ -27,7 +27,7 @@ double busiest_seconds(const ClusterNetwork& network, const std::map<LinkId, dou
 GroupNetwork::GroupNetwork(const Cluster& cluster, const ClusterNetwork& network, const CollectiveModel& collectives, int gpus)
     : cluster_(cluster), network_(network), collectives_(collectives), gpus_(gpus) {
   if (cluster.gpus_per_node() > 1) node_link_bytes_per_s_ = network.path(network.gpu(0), network.gpu(1)).bytes_per_s;
-  if (cluster.fabric)
+  if (cluster.fabric && cluster.nodes > 1)
     fabric_bytes_per_s_ = network.path(network.gpu(0), network.gpu(cluster.gpus_per_node())).bytes_per_s;
 }
 

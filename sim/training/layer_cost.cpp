@@ -83,6 +83,17 @@ void LayerCost::add_launches(PassCost& pass, double kernels_s, double collective
 
 double LayerCost::tensor_bytes() const { return tokens_ * hidden_ * width_bytes_; }
 
+LayerTraffic LayerCost::traffic() const {
+  const Architecture& m = job_.model;
+  LayerTraffic traffic;
+  if (job_.context_parallel > 1)
+    traffic.context_bytes = 2 * value(kv_heads_per_gpu(m, job_.tensor_parallel) * m.head_dim) * width_bytes_ *
+                            value(job_.micro_batch) * value(job_.sequence);
+  if (job_.expert_parallel > 1)
+    traffic.expert_bytes = tokens_ * value(m.experts_per_token) * hidden_ * width_bytes_ / job_.tensor_parallel;
+  return traffic;
+}
+
 // `count` all-reduces of the layer's output in each direction.
 void LayerCost::add_tensor_collectives(PassCosts& into, double count) {
   if (job_.tensor_parallel <= 1) return;
@@ -131,7 +142,7 @@ void LayerCost::add_attention(PassCosts& into) {
   if (m.positions == Positions::rotary) add_traffic(into, stack_.rope, tokens_ * (q + kv));
   if (job_.context_parallel > 1) {
     // Keys and values of the whole sequence are gathered; their gradients are scattered back.
-    const double bytes = 2 * kv * width_bytes_ * sequences * sequence;
+    const double bytes = traffic().context_bytes;
     into.forward.context_s += network_.seconds(CollectiveKind::all_gather, context_group(), bytes);
     into.backward.context_s += network_.seconds(CollectiveKind::all_gather, context_group(), bytes) +
                                network_.seconds(CollectiveKind::reduce_scatter, context_group(), bytes);
@@ -162,8 +173,7 @@ void LayerCost::add_feed_forward(PassCosts& into) {
   add_traffic(into, {4, 4}, routed * hidden_);  // tokens gathered for their experts, and their results summed
   if (job_.expert_parallel > 1) {
     // Dispatch and combine; every tensor rank moves its share of the hidden width.
-    const double bytes = routed * hidden_ * width_bytes_ / t;
-    const double one = network_.seconds(CollectiveKind::all_to_all, expert_group(), bytes) + skew_s(job_.expert_parallel);
+    const double one = network_.seconds(CollectiveKind::all_to_all, expert_group(), traffic().expert_bytes) + skew_s(job_.expert_parallel);
     for (PassCost* pass : {&into.forward, &into.backward}) pass->expert_s += 2 * one;
   }
 }

@@ -41,6 +41,12 @@ struct PassCosts {
   PassCost forward, backward;
 };
 
+// What one layer's collectives carry, forward, as nccl-tests counts them; backward carries at least the same.
+struct LayerTraffic {
+  double context_bytes = 0;  // the keys and values gathered
+  double expert_bytes = 0;   // of each of two all-to-alls
+};
+
 class LayerCost {
  public:
   // All must outlive this.
@@ -60,6 +66,7 @@ class LayerCost {
   Group expert_group() const { return {job_.tensor_parallel, job_.expert_parallel}; }
   // Bytes of each all-reduce of a layer's output over the tensor group.
   double tensor_bytes() const;
+  LayerTraffic traffic() const;
 
  private:
   void add_product(PassCosts& into, double m, double n, double k);

@@ -311,6 +311,10 @@ class StepPredictor::Builder {
     const double layers = layers_on_stage();
     const double passes = job_.recompute == Recompute::full ? 6 : 4;
     add(groups().load(CollectiveKind::all_reduce, cost_.tensor_group(), cost_.tensor_bytes()), passes * layers * micro_batches);
+    const LayerTraffic each = cost_.traffic();
+    const double directions = job_.recompute == Recompute::full ? 3 : 2;
+    add(groups().load(CollectiveKind::all_gather, cost_.context_group(), each.context_bytes), directions * layers * micro_batches);
+    add(groups().load(CollectiveKind::all_to_all, cost_.expert_group(), each.expert_bytes), 2 * directions * layers * micro_batches);
     if (stages_ > 1) add(groups().send_load(stage_stride(), sent_bytes_, false), 2 * micro_batches * job_.virtual_stages);
     step.node_link_bytes_per_s = groups().node_link_bytes_per_s();
     step.fabric_bytes_per_s = groups().fabric_bytes_per_s();

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+// Pipeline schedules against their closed forms. Passes take whole units, so every expectation is exact but for rounding.
+#include <gtest/gtest.h>
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+
+#include "sim/base/error.hpp"
+#include "sim/training/schedule.hpp"
+
+namespace dssim {
+namespace {
+
+// Forward 1, backward 2 (input 1, weight 1), divided by the chunks of a stage.
+std::vector<PositionTime> equal(const PipelineSchedule& schedule, int stages, int chunks) {
+  const double share = schedule.name() == "interleaved" ? 1.0 / chunks : 1.0;
+  return std::vector<PositionTime>(static_cast<size_t>(schedule.positions(stages, chunks)), {share, 2 * share, share});
+}
+
+PipelineTiming run(const std::string& name, int stages, int micro_batches, int virtual_stages = 1) {
+  const auto& schedule = find_schedule(name);
+  const int chunks = schedule.chunks_per_stage(virtual_stages);
+  return run_pipeline(schedule, stages, micro_batches, chunks, equal(schedule, stages, chunks), 0);
+}
+
+constexpr double kWork = 3;  // of one micro-batch on one stage
+
+TEST(TrainingSchedule, BubbleOfGpipeAndOneForwardOneBackward) {
+  // Makespan (m + p − 1)(f + b): the bubble is (p − 1)/(m + p − 1) of the step.
+  for (const char* name : {"gpipe", "1f1b"})
+    for (const int p : {1, 2, 4, 7, 16})
+      for (const int m : {1, 3, 8, 40}) {
+        const auto timing = run(name, p, m);
+        EXPECT_NEAR(timing.makespan_s, (m + p - 1) * kWork, 1e-9) << name << " p " << p << " m " << m;
+        EXPECT_NEAR(1 - timing.busy_s[0] / timing.makespan_s, (p - 1.0) / (m + p - 1), 1e-12);
+      }
+}
+
+TEST(TrainingSchedule, InterleavingDividesTheBubbleByItsChunks) {
+  for (const int p : {2, 4, 8})
+    for (const int v : {2, 3, 4})
+      for (const int rounds : {1, 2, 5}) {
+        const int m = p * rounds;
+        EXPECT_NEAR(run("interleaved", p, m, v).makespan_s - m * kWork, (p - 1) * kWork / v, 1e-9) << "p " << p << " v " << v << " m " << m;
+      }
+}
+
+TEST(TrainingSchedule, ZeroBubbleFillsItsBubbleWithWeightGradients) {
+  // ZB-H1: (p − 1)(f + b_input − b_weight) = p − 1 units, a third of 1f1b's (p − 1)(f + b), in the memory of 1f1b.
+  for (const int p : {2, 4, 8, 16}) {
+    const int m = 4 * p;
+    const auto zero = run("zero-bubble", p, m), usual = run("1f1b", p, m);
+    EXPECT_NEAR(zero.makespan_s - m * kWork, p - 1, 1e-9) << p;
+    EXPECT_EQ(zero.peak_in_flight, usual.peak_in_flight) << p;
+  }
+}
+
+TEST(TrainingSchedule, DualPipeHasAHalfOfZeroBubblesOrLess) {
+  // DeepSeek-V3, table 2: (p/2 − 1)(f&b + b − 3w), which is (p/2 − 1) here, against p − 1; p + 1 micro-batches in flight at most.
+  for (const int p : {2, 4, 8, 16}) {
+    const int m = 4 * p;
+    const auto dual = run("dualpipe", p, m);
+    EXPECT_NEAR(dual.makespan_s - m * kWork, p / 2 - 1, 1e-9) << p;
+    EXPECT_LE(*std::max_element(dual.peak_in_flight.begin(), dual.peak_in_flight.end()), p + 1) << p;
+  }
+}
+
+TEST(TrainingSchedule, MicroBatchesInFlight) {
+  for (const int p : {2, 4, 8}) {
+    const int m = 3 * p;
+    const auto gpipe = run("gpipe", p, m), one = run("1f1b", p, m);
+    for (int s = 0; s < p; ++s) {
+      EXPECT_EQ(gpipe.peak_in_flight[static_cast<size_t>(s)], m);
+      EXPECT_EQ(one.peak_in_flight[static_cast<size_t>(s)], p - s);
+    }
+    // Megatron's interleaved schedule warms up with 2(p − 1) + (v − 1) p chunks and one more.
+    EXPECT_EQ(run("interleaved", p, m, 2).peak_in_flight[0], 2 * (p - 1) + p + 1);
+  }
+}
+
+TEST(TrainingSchedule, EveryMicroBatchGoesOnceThroughEveryChunk) {
+  for (const auto& name : schedule_names()) {
+    const auto& schedule = find_schedule(name);
+    const int p = 4, m = 16, chunks = schedule.chunks_per_stage(name == "interleaved" ? 2 : 1);
+    size_t forwards = 0, backwards = 0, weights = 0;
+    for (int s = 0; s < p; ++s) {
+      std::map<std::pair<int, int>, int> seen;
+      for (const auto& pass : schedule.passes(s, p, m, chunks)) {
+        if (pass.kind == PassKind::forward) {
+          ++forwards;
+          EXPECT_EQ(seen[std::pair(pass.chunk, pass.micro_batch)]++, 0) << name;
+        } else if (pass.kind == PassKind::backward_weight) {
+          ++weights;
+        } else {
+          ++backwards;
+          EXPECT_EQ(seen[std::pair(pass.chunk, pass.micro_batch)]++, 1) << name;
+        }
+      }
+    }
+    const size_t expected = static_cast<size_t>(m * schedule.positions(p, chunks));
+    EXPECT_EQ(forwards, expected) << name;
+    EXPECT_EQ(backwards, expected) << name;
+    EXPECT_EQ(weights, schedule.splits_backward() ? expected : 0) << name;
+  }
+}
+
+TEST(TrainingSchedule, CollapsedRunEqualsTheWholeOne) {
+  // Unequal positions and a transfer, so that the steady state is not the trivial one.
+  for (const auto& name : schedule_names())
+    for (const int p : {2, 4, 8})
+      for (const int m : {8 * p, 10 * p, 32 * p}) {
+        const auto& schedule = find_schedule(name);
+        const int chunks = schedule.chunks_per_stage(name == "interleaved" ? 2 : 1);
+        auto times = equal(schedule, p, chunks);
+        times.front().forward_s *= 1.1;
+        times.back().backward_s *= 1.4;
+        const auto whole = run_pipeline(schedule, p, m, chunks, times, 0.07);
+        const auto collapsed = run_pipeline_collapsed(schedule, p, m, chunks, times, 0.07);
+        const auto what = fmt::format("{} p {} m {}", name, p, m);
+        EXPECT_NEAR(collapsed.makespan_s, whole.makespan_s, 1e-9 * whole.makespan_s) << what;
+        EXPECT_EQ(collapsed.peak_in_flight, whole.peak_in_flight) << what;
+        for (size_t s = 0; s < whole.busy_s.size(); ++s) EXPECT_NEAR(collapsed.busy_s[s], whole.busy_s[s], 1e-9 * whole.busy_s[s]) << what;
+        if (m == 32 * p) { EXPECT_LT(collapsed.passes, whole.passes) << what; }
+      }
+}
+
+TEST(TrainingSchedule, ATransferDelaysEveryMicroBatch) {
+  // 1f1b on two stages keeps two micro-batches in flight; they share one round trip, two transfers.
+  const auto& schedule = find_schedule("1f1b");
+  const std::vector<PositionTime> times(2, {1, 2, 1});
+  const double without = run_pipeline(schedule, 2, 10, 1, times, 0).makespan_s;
+  EXPECT_NEAR(run_pipeline(schedule, 2, 10, 1, times, 0.1).makespan_s - without, 10 * 2 * 0.1 / 2, 1e-9);
+}
+
+TEST(TrainingSchedule, RefusesWhatItCannotDivide) {
+  EXPECT_NE(find_schedule("interleaved").problem(4, 6, 2), "");
+  EXPECT_NE(find_schedule("interleaved").problem(4, 8, 1), "");
+  EXPECT_NE(find_schedule("dualpipe").problem(3, 12, 1), "");
+  EXPECT_NE(find_schedule("dualpipe").problem(4, 6, 1), "");
+  EXPECT_NE(find_schedule("1f1b").problem(4, 8, 2), "");
+  EXPECT_EQ(find_schedule("1f1b").problem(4, 6, 1), "");
+  EXPECT_THROW(find_schedule("1f2b"), Error);
+}
+
+}  // namespace
+}  // namespace dssim

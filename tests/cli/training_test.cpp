@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+// Training scenarios through the built binary: bad input in one line and exit 2, what does not fit in exit 3 with remedies, and the
+// JSON contract.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <regex>
+
+#include "support/run_binary.hpp"
+
+namespace dssim {
+namespace {
+
+using test::dssim;
+
+const std::string kScenario = std::string(DSSIM_SOURCE_DIR) + "/scenarios/training/llama3-405b-16k.toml";
+const std::string kSearch = std::string(DSSIM_SOURCE_DIR) + "/scenarios/training/gpt3-175b-search.toml";
+const std::string kNode = std::string(DSSIM_SOURCE_DIR) + "/scenarios/training/llama3-8b-fsdp.toml";
+
+double number_at(const std::string& json, const std::string& key) {
+  std::smatch match;
+  if (!std::regex_search(json, match, std::regex("\"" + key + "\": ([-0-9.e+]+)"))) return NAN;
+  return std::stod(match[1]);
+}
+
+TEST(TrainingCommand, RefusesWhatCannotBe) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"training.pipeline_parallel=7", "126 layers"},
+      {"training.tensor_parallel=3", "attention heads"},
+      {"training.tensor_parallel=0", "training.tensor_parallel"},
+      {"training.data_parallel=129", "the cluster has 16384"},
+      {"training.global_batch=100", "global_batch"},
+      {"training.schedule=1f2b", "did you mean '1f1b'?"},
+      {"training.sharding=zero4", "training.sharding"},
+      {"training.recompute=partial", "training.recompute"},
+      {"training.stack=megatorn", "did you mean 'megatron'?"},
+      {"training.micro_bach=1", "did you mean 'micro_batch'?"},
+      {"training.expert_parallel=2", "has no experts"},
+      {"training.context_parallel=5", "data_parallel"},
+      {"training.gradient_exchange=parameter-servr", "did you mean 'parameter-server'?"},
+      {"training.jitter=-1", "training.jitter"},
+      {"training.slow_gpu=0.5", "training.slow_gpu"},
+      {"training.gradient_bucket=\"0 MB\"", "training.gradient_bucket"},
+      {"serving.replicas=1", "a scenario trains or serves"},
+      {"model.weights=int4", "are not trained"},
+  };
+  for (const auto& [set, expected] : cases) {
+    const auto run = dssim(kScenario + " --set '" + set + "'");
+    EXPECT_EQ(run.status, 2) << set << "\n" << run.error;
+    EXPECT_EQ(std::count(run.error.begin(), run.error.end(), '\n'), 1) << run.error;
+    EXPECT_NE(run.error.find(expected), std::string::npos) << set << ": '" << expected << "' is not in\n" << run.error;
+    EXPECT_EQ(run.out, "");
+  }
+}
+
+TEST(TrainingCommand, WhatDoesNotFitSaysWhatWould) {
+  const auto run = dssim(kScenario + " --set training.sharding=none --json -");
+  EXPECT_EQ(run.status, 3) << run.error;
+  EXPECT_NE(run.error.find("short by"), std::string::npos) << run.error;
+  EXPECT_NE(run.error.find("sharding = \"zero2\""), std::string::npos) << run.error;
+  EXPECT_NE(run.out.find("\"fits\": false"), std::string::npos);
+  EXPECT_GT(number_at(run.out, "shortfall_bytes"), 0);
+  EXPECT_EQ(dssim("fit " + kScenario + " --set training.sharding=none --quiet").status, 3);
+  EXPECT_EQ(dssim("fit " + kScenario + " --quiet").status, 0);
+}
+
+TEST(TrainingCommand, JsonPartsSumToTheStep) {
+  const auto run = dssim(kScenario + " --json -");
+  ASSERT_EQ(run.status, 0) << run.error;
+  double sum = 0;
+  for (const char* key : {"compute_s", "tensor_s", "pipeline_bubble_s", "data_s", "expert_s", "other_s"}) sum += number_at(run.out, key);
+  const double step = number_at(run.out, "step_s");
+  EXPECT_NEAR(sum, step, 1e-6 * step);
+  for (const char* key : {"tokens_per_s", "tokens_per_s_per_gpu", "mfu", "hfu", "scaling_efficiency", "weights_bytes", "optimizer_bytes"})
+    EXPECT_GT(number_at(run.out, key), 0) << key;
+  // Meta reports 400 TFLOP/s a GPU on this layout (arXiv 2407.21783, table 4): 6.2 s without attention's FLOPs, 6.7 with all.
+  EXPECT_NEAR(step, 6.45, 0.65);
+  // The same input gives the same bytes, but for the time it took.
+  const std::regex wall("\"wall_s\": [^\n]*");
+  EXPECT_EQ(std::regex_replace(run.out, wall, ""), std::regex_replace(dssim(kScenario + " --json -").out, wall, ""));
+}
+
+TEST(TrainingCommand, ScalingTables) {
+  const auto run = dssim(kNode + " --scale 2,4,8,64,7 --json -");
+  ASSERT_EQ(run.status, 0) << run.error;
+  EXPECT_NE(run.out.find("\"weak_scaling\""), std::string::npos);
+  EXPECT_NE(run.out.find("\"strong_scaling\""), std::string::npos);
+  EXPECT_EQ(number_at(run.out, "scaling_efficiency"), 1);  // of the first row
+  EXPECT_NE(run.out.find("data"), std::string::npos);
+  EXPECT_EQ(dssim(kNode + " --scale 2,x").status, 2);
+  EXPECT_EQ(dssim(kNode + " --scale 2,,4").status, 2);
+}
+
+TEST(TrainingCommand, SearchRanksLayouts) {
+  const auto run = dssim("parallelise " + kSearch + " --top 5 --json -");
+  ASSERT_EQ(run.status, 0) << run.error;
+  EXPECT_GT(number_at(run.out, "examined"), 1000);
+  std::vector<double> steps;
+  const std::regex step("\"step_s\": ([0-9.e+-]+)");
+  for (std::sregex_iterator at(run.out.begin(), run.out.end(), step), end; at != end; ++at) steps.push_back(std::stod((*at)[1]));
+  EXPECT_EQ(steps.size(), 5U);
+  EXPECT_TRUE(std::is_sorted(steps.begin(), steps.end()));
+  EXPECT_NE(run.out.find("of memory short per GPU"), std::string::npos);
+  const auto none = dssim("parallelise " + kSearch + " --set cluster.nodes=1 --set cluster.gpus=2");
+  EXPECT_EQ(none.status, 3) << none.error;
+  EXPECT_NE(none.error.find("none of"), std::string::npos) << none.error;
+}
+
+}  // namespace
+}  // namespace dssim
