@@ -5,7 +5,7 @@
 #include <array>
 #include <cassert>
 #include <cmath>
-#include <limits>
+#include <map>
 #include <unordered_map>
 
 #include "sim/base/error.hpp"
@@ -241,28 +241,44 @@ class CollectiveModel::Impl {
     if (options_.eager) add_launch(call, n, time);
   }
 
-  // The measured eager time over the GPU's time at the measured sizes, interpolated in log bytes; 1 where not measured.
+  // Small messages wait for the host: the measured eager time itself, interpolated in log bytes. Large ones do not: there the
+  // measured eager time over the GPU's time, interpolated likewise, corrects the latter. The longer of the two counts.
   void add_launch(const CollectiveCall& call, int n, CollectiveTime& time) {
     const auto& curves = tables_->eager_curves(call.kind);
     const auto curve = curves.find(n);
     if (curve == curves.end() || tables_->gpu() != cluster_.gpu.name) return;
-    const auto ratio_at = [&](const std::pair<const double, double>& point) {
-      const auto& queued = tables_->curves(call.kind);
-      const auto same = queued.find(n);
-      const double gpu_s = same != queued.end() ? same->second.seconds(point.first)
-                                                : quickest(measured_formula(call.kind, n), point.first).seconds(point.first);
-      return std::log(point.second / gpu_s);
-    };
-    const auto& points = curve->second.points();
-    auto above = points.lower_bound(call.bytes);
-    if (above == points.end()) above = std::prev(points.end());
-    const auto below = above->first > call.bytes && above != points.begin() ? std::prev(above) : above;
-    const double w = below == above ? 0 : std::log(call.bytes / below->first) / std::log(above->first / below->first);
-    const double seconds = time.seconds * std::exp((1 - w) * ratio_at(*below) + w * ratio_at(*above));
-    time.latency_s = std::max(0.0, std::min(seconds, time.latency_s + seconds - time.seconds));
-    time.seconds = seconds;
+    constexpr double kLaunchBound = 1.25;  // eager over GPU time from which the host is what takes the time
+    std::map<double, double> launch, log_ratio;
+    for (const auto& [bytes, seconds] : curve->second.points()) {
+      const double ratio = seconds / measured_gpu_time(call.kind, n, bytes);
+      if (ratio > kLaunchBound && log_ratio.empty())
+        launch[bytes] = seconds;
+      else
+        log_ratio[bytes] = std::log(ratio);
+    }
+    const double launched_s = launch.empty() ? 0 : at_log(launch, call.bytes);
+    const double queued_s = time.seconds * (log_ratio.empty() ? 1 : std::exp(at_log(log_ratio, call.bytes)));
+    time.latency_s += std::max(0.0, launched_s - queued_s);
+    time.seconds = std::max(launched_s, queued_s);
+    time.latency_s = std::min(time.latency_s, time.seconds);
     time.measured = true;
     time.coverage = curve->second.coverage(call.bytes);
+  }
+
+  double measured_gpu_time(CollectiveKind kind, int n, double bytes) {
+    const auto& queued = tables_->curves(kind);
+    if (const auto same = queued.find(n); same != queued.end()) return same->second.seconds(bytes);
+    return quickest(measured_formula(kind, n), bytes).seconds(bytes);
+  }
+
+  // Linear in log bytes between the points, constant beyond them.
+  static double at_log(const std::map<double, double>& points, double bytes) {
+    auto above = points.lower_bound(bytes);
+    if (above == points.end()) return points.rbegin()->second;
+    if (above == points.begin()) return above->second;
+    const auto below = std::prev(above);
+    const double w = std::log(bytes / below->first) / std::log(above->first / below->first);
+    return (1 - w) * below->second + w * above->second;
   }
 
   const Cluster& cluster_;
