@@ -106,10 +106,10 @@ std::vector<DecodeTable::Lookup> DecodeTable::lookups_for(int heads, int kv_head
                                                           Coverage& coverage) const {
   const double group = std::log2(static_cast<double>(heads) / kv_heads);
   // The nearest measured family with a group at most, and one with a group at least, the asked one; among equals the
-  // nearest head_dim, then the nearest KV heads.
+  // nearest head_dim, then the nearest KV heads, rather more than fewer (a single KV head is scheduled differently).
   const auto distance = [&](const Family& f) {
     return 4 * std::abs(std::log2(static_cast<double>(f.head_dim) / head_dim)) +
-           std::abs(std::log2(static_cast<double>(f.kv_heads) / kv_heads)) / 16;
+           std::abs(std::log2(static_cast<double>(f.kv_heads) / kv_heads) - 0.25) / 16;
   };
   const auto best = [&](bool below) {
     size_t index = families_.size();

@@ -38,6 +38,7 @@ struct Stack {
   int64_t piecewise_graph_tokens = 0;
 
   AttentionKernel attention = AttentionKernel::flash2;
+  bool attention_writes_kv = false;  // the attention tables include writing new keys and values to the cache
   // Asynchronous scheduling: while a step runs the batch of the next one is already fixed, so an arrival waits one step
   // more.
   bool schedules_ahead = false;

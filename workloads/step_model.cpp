@@ -117,7 +117,7 @@ void StepModel::Impl::layer_operators(double m, bool in_graph, Sink& out) const 
   gemm("qkv", q + 2 * kv, hidden_);
   if (arch_.qk_norm) element("qk_norm", Elementwise::rope, q + kv, 4 * (q + kv), 1);
   if (arch_.positions == Positions::rotary) element("rope", Elementwise::rope, q + kv, 4 * (q + kv), 1);
-  element("kv_write", Elementwise::rope, 2 * kv, 8 * kv, 1);
+  if (!cost_.stack().attention_writes_kv) element("kv_write", Elementwise::rope, 2 * kv, 8 * kv, 1);
   gemm("o", hidden_, q);
   reduce("attention all-reduce");
   if (arch_.is_moe()) {
