@@ -119,7 +119,7 @@ Profile::Description describe(const GpuInfo& gpu, const Nvml& nvml, const Option
   for (const std::string& line :
        {std::string(), std::string("[memory]"), "context = " + rate(static_cast<double>(gpu.context_bytes >> 20), "MiB"),
         std::string(), std::string("[engine]"), "graph_batch_sizes = [" + sizes + "]",
-        std::string("attention = \"flash-2\"")}) {
+        std::string("attention = \"flash-3\"")}) {
     d.stack_body.push_back(line);
   }
 

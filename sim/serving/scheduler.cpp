@@ -9,8 +9,12 @@
 
 namespace dssim {
 
-Scheduler::Scheduler(const SchedulerLimits& limits, KvCache kv, std::unique_ptr<SchedulerPolicy> policy, uint32_t replica)
-    : limits_(limits), kv_(std::move(kv)), policy_(std::move(policy)), replica_(replica),
+Scheduler::Scheduler(const SchedulerLimits& limits, KvCache kv, std::unique_ptr<SchedulerPolicy> policy,
+                     uint32_t replica)
+    : limits_(limits),
+      kv_(std::move(kv)),
+      policy_(std::move(policy)),
+      replica_(replica),
       batches_(static_cast<size_t>(limits.batches)) {
   for (auto& batch : batches_) batch.need_block.assign(static_cast<size_t>(kv_.block_tokens()), 0);
 }
@@ -22,7 +26,8 @@ Scheduler::Scheduler(Scheduler&&) noexcept = default;
 bool Scheduler::submit(const Request& request, double now_s) {
   // The last generated token is never stored, so a request needs room for input + output − 1 tokens.
   const int64_t longest = request.input_tokens + std::max<int64_t>(0, request.output_tokens - 1);
-  if (waiting_count_ >= limits_.max_waiting || request.input_tokens + request.output_tokens > limits_.max_request_tokens ||
+  if (waiting_count_ >= limits_.max_waiting ||
+      request.input_tokens + request.output_tokens > limits_.max_request_tokens ||
       kv_.blocks_for(longest) > kv_.total_blocks()) {
     refuse(request, Outcome::rejected);
     return false;
@@ -201,8 +206,8 @@ void Scheduler::release_lingering() {
   lingering_.clear();
 }
 
-// A decoding sequence writes token number kv_tokens at step `step`, and starts a block when that is a multiple of the block
-// size: at every step that is congruent to join_step − prompt_tokens.
+// A decoding sequence writes token number kv_tokens at step `step`, and starts a block when that is a multiple of the
+// block size: at every step that is congruent to join_step − prompt_tokens.
 size_t Scheduler::block_phase(const Sequence& s) const {
   const int64_t size = kv_.block_tokens();
   return static_cast<size_t>((((s.join_step - s.prompt_tokens) % size) + size) % size);
@@ -406,7 +411,9 @@ void Scheduler::admit_static(int batch, double now_s) {
   Batch& b = batches_[static_cast<size_t>(batch)];
   std::vector<uint32_t> chosen;
   int64_t longest_output = 0, inputs_blocks = 0;
-  const auto blocks_each = [&](int64_t input, int64_t output) { return kv_.blocks_for(input + std::max<int64_t>(0, output - 1)); };
+  const auto blocks_each = [&](int64_t input, int64_t output) {
+    return kv_.blocks_for(input + std::max<int64_t>(0, output - 1));
+  };
   while (running_count_ + static_cast<int64_t>(chosen.size()) < limits_.max_sequences) {
     skip_ended_waiting();
     if (waiting_.empty()) break;
@@ -432,7 +439,8 @@ void Scheduler::admit_static(int batch, double now_s) {
   }
 }
 
-// ----------------------------------------------------------------------------------------------------------- completing
+// -----------------------------------------------------------------------------------------------------------
+// completing
 
 void Scheduler::complete(int batch, double now_s) {
   Batch& b = batches_[static_cast<size_t>(batch)];
