@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+// Requests and sequences: how they enter, join and leave a batch, and what the end of a step brings. Planning a step is in
+// scheduler_plan.cpp.
 #include "sim/serving/scheduler.hpp"
 
 #include <algorithm>
