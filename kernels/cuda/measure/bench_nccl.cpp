@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// nccl.csv: collectives over the first 2, 4, 8, ... GPUs of the node and over all of them, one process, one thread per GPU.
-// bytes, per GPU: the buffer (all_reduce, broadcast), the gathered result (all_gather), the whole input (reduce_scatter,
-// all_to_all), what one GPU sends round a ring (send_recv). Calls run from a CUDA graph, as engines' do in decode; launched
-// one by one (all_reduce_eager), small ones take as long as the host needs to launch them.
+// nccl.csv: collectives over the first 2, 4, 8, ... GPUs of the node and over all of them, one process, one thread per
+// GPU. bytes, per GPU: the buffer (all_reduce, broadcast), the gathered result (all_gather), the whole input
+// (reduce_scatter, all_to_all), what one GPU sends round a ring (send_recv). Calls run from a CUDA graph, as engines'
+// do in decode; launched one by one (all_reduce_eager), small ones take as long as the host needs to launch them.
 #include <algorithm>
 #include <atomic>
 #include <barrier>
@@ -27,7 +27,7 @@ void check_status(ncclResult_t status, const char* call, const char* file, int l
 }
 #define DSSIM_NCCL_CALL(call) check_status((call), #call, __FILE__, __LINE__)
 
-constexpr const char* kCollectives[] = {"all_reduce", "all_gather", "reduce_scatter", "all_to_all",
+constexpr const char* kCollectives[] = {"all_reduce", "all_gather", "reduce_scatter",  "all_to_all",
                                         "broadcast",  "send_recv",  "all_reduce_eager"};
 constexpr int kCollectiveCount = 7;
 constexpr int kEager = 6;  // all_reduce again, each call launched by itself
@@ -109,18 +109,28 @@ class NcclBench {
     auto* receive = r.receive->as<char>();
     switch (collective) {
       case 0:
-      case kEager: DSSIM_NCCL_CALL(ncclAllReduce(send, receive, count, ncclBfloat16, ncclSum, r.comm, r.stream)); break;
-      case 1: DSSIM_NCCL_CALL(ncclAllGather(send, receive, share, ncclBfloat16, r.comm, r.stream)); break;
-      case 2: DSSIM_NCCL_CALL(ncclReduceScatter(send, receive, share, ncclBfloat16, ncclSum, r.comm, r.stream)); break;
+      case kEager:
+        DSSIM_NCCL_CALL(ncclAllReduce(send, receive, count, ncclBfloat16, ncclSum, r.comm, r.stream));
+        break;
+      case 1:
+        DSSIM_NCCL_CALL(ncclAllGather(send, receive, share, ncclBfloat16, r.comm, r.stream));
+        break;
+      case 2:
+        DSSIM_NCCL_CALL(ncclReduceScatter(send, receive, share, ncclBfloat16, ncclSum, r.comm, r.stream));
+        break;
       case 3:
         DSSIM_NCCL_CALL(ncclGroupStart());
         for (std::size_t peer = 0; peer < n; ++peer) {
-          DSSIM_NCCL_CALL(ncclSend(send + peer * share * 2, share, ncclBfloat16, static_cast<int>(peer), r.comm, r.stream));
-          DSSIM_NCCL_CALL(ncclRecv(receive + peer * share * 2, share, ncclBfloat16, static_cast<int>(peer), r.comm, r.stream));
+          DSSIM_NCCL_CALL(
+              ncclSend(send + peer * share * 2, share, ncclBfloat16, static_cast<int>(peer), r.comm, r.stream));
+          DSSIM_NCCL_CALL(
+              ncclRecv(receive + peer * share * 2, share, ncclBfloat16, static_cast<int>(peer), r.comm, r.stream));
         }
         DSSIM_NCCL_CALL(ncclGroupEnd());
         break;
-      case 4: DSSIM_NCCL_CALL(ncclBroadcast(send, receive, count, ncclBfloat16, 0, r.comm, r.stream)); break;
+      case 4:
+        DSSIM_NCCL_CALL(ncclBroadcast(send, receive, count, ncclBfloat16, 0, r.comm, r.stream));
+        break;
       default:
         DSSIM_NCCL_CALL(ncclGroupStart());
         DSSIM_NCCL_CALL(ncclSend(send, count, ncclBfloat16, static_cast<int>((g + 1) % n), r.comm, r.stream));
@@ -169,7 +179,8 @@ class NcclBench {
     return seconds;
   }
 
-  // The clock starts after one call that brings the ranks together on the GPU, so that their threads' start does not count.
+  // The clock starts after one call that brings the ranks together on the GPU, so that their threads' start does not
+  // count.
   void enqueue_start(Rank& r, int g, int collective, std::size_t bytes, cudaGraphExec_t executable) {
     if (executable == nullptr) {
       enqueue(g, collective, bytes);
@@ -187,7 +198,8 @@ class NcclBench {
 std::string nccl_version() {
   int version = 0;
   DSSIM_NCCL_CALL(ncclGetVersion(&version));
-  return std::to_string(version / 10000) + "." + std::to_string(version / 100 % 100) + "." + std::to_string(version % 100);
+  return std::to_string(version / 10000) + "." + std::to_string(version / 100 % 100) + "." +
+         std::to_string(version % 100);
 }
 
 void measure_nccl(Bench& bench) {
@@ -230,9 +242,13 @@ void measure_nccl(Bench& bench) {
 
 namespace dssim::cuda {
 
-std::string nccl_version() { return {}; }
+std::string nccl_version() {
+  return {};
+}
 
-void measure_nccl(Bench&) { std::fprintf(stderr, "note: built without NCCL: collectives not measured\n"); }
+void measure_nccl(Bench&) {
+  std::fprintf(stderr, "note: built without NCCL: collectives not measured\n");
+}
 
 }  // namespace dssim::cuda
 
