@@ -46,12 +46,16 @@ std::vector<Location> find_profiles(const std::filesystem::path& root) {
   return found;
 }
 
-// How far apart two GPUs are for carrying tables over: their balance (FLOPs per byte) and the sizes behind it.
+// How far apart two GPUs are for carrying tables over: their balance (FLOPs per byte), the sizes behind it, the
+// architecture, and the class: HBM and a full set of NVLinks (from V100's 150 GB/s on) against GDDR and none or a
+// bridge.
 double distance(const Machine& a, const Machine& b) {
   const auto log_ratio = [](double x, double y) { return std::abs(std::log2(x / y)); };
   const double fa = a.flops_per_s(Precision::bf16), fb = b.flops_per_s(Precision::bf16);
+  const auto linked = [](const Machine& m) { return m.nvlink_bytes_per_s >= 150e9; };
   return 2 * log_ratio(fa / a.memory_bytes_per_s, fb / b.memory_bytes_per_s) + log_ratio(fa, fb) +
-         log_ratio(a.memory_bytes_per_s, b.memory_bytes_per_s) + (a.architecture == b.architecture ? 0 : 1);
+         log_ratio(a.memory_bytes_per_s, b.memory_bytes_per_s) + (a.architecture == b.architecture ? 0 : 1) +
+         (linked(a) == linked(b) ? 0 : 2);
 }
 
 // A damaged or unfinished profile is an error where it was asked for, and passed over where it could only lend tables.
