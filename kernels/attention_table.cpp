@@ -106,10 +106,10 @@ std::vector<DecodeTable::Lookup> DecodeTable::lookups_for(int heads, int kv_head
                                                           Coverage& coverage) const {
   const double group = std::log2(static_cast<double>(heads) / kv_heads);
   // The nearest measured family with a group at most, and one with a group at least, the asked one; among equals the
-  // nearest head_dim, then the nearest KV heads.
+  // nearest head_dim, then the nearest KV heads, rather more than fewer (a single KV head is scheduled differently).
   const auto distance = [&](const Family& f) {
     return 4 * std::abs(std::log2(static_cast<double>(f.head_dim) / head_dim)) +
-           std::abs(std::log2(static_cast<double>(f.kv_heads) / kv_heads)) / 16;
+           std::abs(std::log2(static_cast<double>(f.kv_heads) / kv_heads) - 0.25) / 16;
   };
   const auto best = [&](bool below) {
     size_t index = families_.size();
@@ -154,7 +154,11 @@ Price DecodeTable::price(const Machine& target, double kv_bytes, int heads, int 
     log_efficiency +=
         l.weight * families_[l.family].log_efficiency(std::log2(batch * l.batch_factor), log_length, coverage);
   const double ideal = floor_s_ + roofline(target, kv_bytes, heads, kv_heads, head_dim, batch, kv_tokens);
-  return {ideal / std::exp(log_efficiency), coverage};
+  const double efficiency = std::exp(log_efficiency), bytes = 2 * kv_tokens * kv_heads * head_dim * kv_bytes;
+  const double here =
+      (floor_s_ + roofline(source_, kv_bytes, heads, kv_heads, head_dim, batch, kv_tokens)) / efficiency;
+  const double beaten = std::max(1.0, source_.least_seconds(0, bytes, Precision::bf16) / here);
+  return {std::max(ideal / efficiency, target.least_seconds(0, bytes, Precision::bf16) / beaten), coverage};
 }
 
 // ---- prefill

@@ -46,12 +46,16 @@ std::vector<Location> find_profiles(const std::filesystem::path& root) {
   return found;
 }
 
-// How far apart two GPUs are for carrying tables over: their balance (FLOPs per byte) and the sizes behind it.
+// How far apart two GPUs are for carrying tables over: their balance (FLOPs per byte), the sizes behind it, the
+// architecture, and the class: HBM and a full set of NVLinks (from V100's 150 GB/s on) against GDDR and none or a
+// bridge.
 double distance(const Machine& a, const Machine& b) {
   const auto log_ratio = [](double x, double y) { return std::abs(std::log2(x / y)); };
   const double fa = a.flops_per_s(Precision::bf16), fb = b.flops_per_s(Precision::bf16);
+  const auto linked = [](const Machine& m) { return m.nvlink_bytes_per_s >= 150e9; };
   return 2 * log_ratio(fa / a.memory_bytes_per_s, fb / b.memory_bytes_per_s) + log_ratio(fa, fb) +
-         log_ratio(a.memory_bytes_per_s, b.memory_bytes_per_s) + (a.architecture == b.architecture ? 0 : 1);
+         log_ratio(a.memory_bytes_per_s, b.memory_bytes_per_s) + (a.architecture == b.architecture ? 0 : 1) +
+         (linked(a) == linked(b) ? 0 : 2);
 }
 
 // A damaged or unfinished profile is an error where it was asked for, and passed over where it could only lend tables.
@@ -154,7 +158,10 @@ class CostModel::Impl {
   template <typename Has>
   auto find(const Has& has) const -> std::pair<decltype(has(std::declval<const ProfileTables&>())), Coverage> {
     for (size_t i = 0; i < order_.size(); ++i)
-      if (auto table = has(tables(i))) return {table, i == 0 && !transferred_ ? Coverage::inside : order_[i].second};
+      if (auto table = has(tables(i))) {
+        used_[i] = true;
+        return {table, i == 0 && !transferred_ ? Coverage::inside : order_[i].second};
+      }
     return {{}, Coverage::outside};
   }
   // What no profile holds cannot be priced.
@@ -179,6 +186,7 @@ class CostModel::Impl {
   bool transferred_ = false;
   std::vector<std::pair<Location, Coverage>> order_;  // [0] is the stack's own
   mutable std::vector<std::unique_ptr<ProfileTables>> loaded_;
+  mutable std::vector<bool> used_;  // some price rests on it
   Stack stack_;
 };
 
@@ -221,6 +229,8 @@ CostModel::Impl::Impl(std::filesystem::path root, const Gpu& gpu, const std::str
   if (ranked.empty()) throw bad_input(fmt::format("{}: holds no readable profile", root_.string()));
   for (const auto& [d, l] : ranked) order_.emplace_back(l, l.gpu == gpu.name ? Coverage::edge : Coverage::outside);
   loaded_.resize(order_.size());
+  used_.resize(order_.size());
+  used_[0] = true;  // its engine figures
   stack_ = tables(0).profile().stack();
   // Tables of another GPU, or of this one with figures that a scenario changed.
   const Machine& measured = tables(0).machine();
@@ -255,7 +265,7 @@ bool CostModel::transferred() const {
 std::vector<std::string> CostModel::sources() const {
   std::vector<std::string> lines;
   for (size_t i = 0; i < impl_->order_.size(); ++i)
-    if (impl_->loaded_[i])
+    if (impl_->used_[i])
       lines.push_back(fmt::format("{}/{}: {}", impl_->order_[i].first.gpu, impl_->order_[i].first.stack,
                                   impl_->loaded_[i]->profile().source()));
   return lines;

@@ -4,7 +4,7 @@
 // Matrix products of one weight format: out[m,n] = in[m,k] × weights[k,n].
 //
 //   ideal = floor + max(2 m n k / matrix rate, (weights + inputs + outputs) bytes / memory bandwidth)
-//   seconds = ideal / efficiency(m, n, k)
+//   seconds = ideal / efficiency(m, n, k); carried to another GPU no less than its sustained rates allow
 // `floor` is the shortest time in the table: what a launch costs however small the product. The measured efficiency is
 // interpolated in log m along the (n,k) that were measured; between them bilinearly in (log n, log k) where the table
 // is a grid there, else by inverse squared distance over the nearest four. Tested by tests/unit/gemm_table_test.cpp.

@@ -85,8 +85,10 @@ Profile::Profile(const std::filesystem::path& root, const std::string& gpu, cons
   for (size_t i = 1; i < stack_.graph_batch_sizes.size(); ++i)
     if (stack_.graph_batch_sizes[i] <= stack_.graph_batch_sizes[i - 1])
       throw engine.error("graph_batch_sizes", "must rise from each size to the next");
+  stack_.graph_context_tokens = engine.integer("graph_context_tokens", {0, 1 << 24}, 0);
   stack_.piecewise_graph_tokens = engine.integer("piecewise_graph_tokens", {0, 1 << 20}, 0);
   stack_.attention = attention_of(engine);
+  stack_.attention_writes_kv = measured_on_.attention_writes_kv;
   stack_.schedules_ahead = engine.boolean("schedules_ahead", false);
   stack_.iteration_host_s = engine.quantity("iteration_host", Dimension::time, 0);
   stack_.sequence_host_s = engine.quantity("sequence_host", Dimension::time, 0);

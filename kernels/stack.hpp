@@ -33,11 +33,14 @@ struct Stack {
   // A decode-only batch is padded up to the next of these (CUDA graphs); beyond the last, and with graphs off, it runs
   // eagerly.
   std::vector<int64_t> graph_batch_sizes;
+  // Context that the graphs were captured for, which fixes how FlashAttention-2 splits KV; 0 = splits follow the batch.
+  int64_t graph_context_tokens = 0;
   // Steps with prefill run from graphs too (vLLM's piecewise graphs) up to this many tokens, padded likewise; 0 =
   // never.
   int64_t piecewise_graph_tokens = 0;
 
   AttentionKernel attention = AttentionKernel::flash2;
+  bool attention_writes_kv = false;  // the attention tables include writing new keys and values to the cache
   // Asynchronous scheduling: while a step runs the batch of the next one is already fixed, so an arrival waits one step
   // more.
   bool schedules_ahead = false;

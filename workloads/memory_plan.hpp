@@ -7,9 +7,9 @@
 //   KV     = budget − weights − activations − communication, in whole blocks   (what vLLM's profile run leaves)
 //   fits   ⇔ KV holds `context_tokens`
 //
-// The context and the captured graphs live outside the budget, as in vLLM, and cut it only where the fraction leaves them too
-// little. The formula of each term stands at its function in memory_plan.cpp, with its source; docs/memory.md lists them.
-// Units: bytes. No errors are thrown here: degrees are checked by parallel_problem() first.
+// The context and the captured graphs live outside the budget, as in vLLM, and cut it only where the fraction leaves
+// them too little. The formula of each term stands at its function in memory_plan.cpp, with its source; docs/memory.md
+// lists them. Units: bytes. No errors are thrown here: degrees are checked by parallel_problem() first.
 
 #include <cstdint>
 #include <optional>

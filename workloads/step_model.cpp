@@ -54,6 +54,7 @@ class StepModel::Impl {
   const Part& embedding_part(int64_t tokens, bool in_graph);
   const Part& head_part(int64_t rows);
   Price decode_attention(int64_t batch, double kv_length);
+  Price graph_decode_attention(double batch, double kv_length) const;
   Price all_reduce(double bytes, bool in_graph) const;
   // All layers' attention; in one launch of both kinds the decodes count as prefill.
   struct Attention {
@@ -117,7 +118,7 @@ void StepModel::Impl::layer_operators(double m, bool in_graph, Sink& out) const 
   gemm("qkv", q + 2 * kv, hidden_);
   if (arch_.qk_norm) element("qk_norm", Elementwise::rope, q + kv, 4 * (q + kv), 1);
   if (arch_.positions == Positions::rotary) element("rope", Elementwise::rope, q + kv, 4 * (q + kv), 1);
-  element("kv_write", Elementwise::rope, 2 * kv, 8 * kv, 1);
+  if (!cost_.stack().attention_writes_kv) element("kv_write", Elementwise::rope, 2 * kv, 8 * kv, 1);
   gemm("o", hidden_, q);
   reduce("attention all-reduce");
   if (arch_.is_moe()) {
@@ -215,6 +216,21 @@ const StepModel::Impl::Part& StepModel::Impl::head_part(int64_t rows) {
   return part = sum(scratch_);
 }
 
+// One layer's decode attention in a captured graph. FlashAttention-2 cuts each KV head's work into splits that fill the
+// GPU twice over at the longest context the graph was captured for. Shorter sequences fill fewer of their splits, so
+// the launch takes at least as long as one block over one split: the time at the batch that gives every SM one unsplit
+// block.
+Price StepModel::Impl::graph_decode_attention(double batch, double kv_length) const {
+  Price price = cost_.decode_attention(heads_, batch, batch * kv_length);
+  const double captured = std::max(kv_length, value(cost_.stack().graph_context_tokens));
+  const double blocks = batch * value(heads_.kv_heads), sms = cost_.gpu().sms;
+  if (cost_.stack().graph_context_tokens == 0 || sms <= 0 || blocks >= sms) return price;
+  const double split = captured / std::floor(2 * sms / blocks);
+  const double one_each = sms / value(heads_.kv_heads), length = std::min(kv_length, split);
+  price.seconds = std::max(price.seconds, cost_.decode_attention(heads_, one_each, one_each * length).seconds);
+  return price;
+}
+
 // All layers' decode attention, from a remembered curve over the mean KV length of this batch.
 Price StepModel::Impl::decode_attention(int64_t batch, double kv_length) {
   const auto index = static_cast<size_t>(batch);
@@ -230,7 +246,7 @@ Price StepModel::Impl::decode_attention(int64_t batch, double kv_length) {
     if (part.seconds[i] >= 0) continue;
     const double at = std::ldexp(1 + static_cast<double>(i % kKnotsPerOctave) / kKnotsPerOctave,
                                  static_cast<int>(i / kKnotsPerOctave));
-    const Price price = cost_.decode_attention(heads_, value(batch), at * value(batch));
+    const Price price = graph_decode_attention(value(batch), at);
     part.seconds[i] = static_cast<float>(price.seconds * layers_);
     part.coverage = worse(part.coverage, price.coverage);
   }

@@ -22,10 +22,16 @@ struct Benchmark {
 };
 
 // Short ones first: a wrong or slow kernel shows before the long tables are measured.
-constexpr Benchmark kBenchmarks[] = {
-    {"quality", report_kernel_quality}, {"launch", measure_launch}, {"copy", measure_copy},
-    {"elementwise", measure_elementwise}, {"attention", measure_attention}, {"moe", measure_moe},
-    {"gemm", measure_gemm}, {"nccl", measure_nccl}, {"power", measure_power}, {"storage", measure_storage}};
+constexpr Benchmark kBenchmarks[] = {{"quality", report_kernel_quality},
+                                     {"launch", measure_launch},
+                                     {"copy", measure_copy},
+                                     {"elementwise", measure_elementwise},
+                                     {"attention", measure_attention},
+                                     {"moe", measure_moe},
+                                     {"gemm", measure_gemm},
+                                     {"nccl", measure_nccl},
+                                     {"power", measure_power},
+                                     {"storage", measure_storage}};
 
 struct Options {
   std::filesystem::path out;
@@ -46,7 +52,8 @@ std::string table_names() {
 }
 
 bool known_table(const std::string& name) {
-  return std::any_of(std::begin(kBenchmarks), std::end(kBenchmarks), [&](const Benchmark& b) { return name == b.table; });
+  return std::any_of(std::begin(kBenchmarks), std::end(kBenchmarks),
+                     [&](const Benchmark& b) { return name == b.table; });
 }
 
 // Empty when only the help was asked for.
@@ -58,7 +65,8 @@ std::vector<Options> parse(int argc, char** argv) {
   add("help,h", "print this");
   add("out,o", po::value(&o.out), "profile folder (default: kernels/profiles/<gpu>/dssim-1)");
   add("quick", po::bool_switch(&o.quick), "coarse grid, under a minute");
-  add("tables", po::value(&tables), ("measure only these, into a new or an existing profile: " + table_names()).c_str());
+  add("tables", po::value(&tables),
+      ("measure only these, into a new or an existing profile: " + table_names()).c_str());
   add("resume", po::bool_switch(&o.resume), "take up an interrupted run: its finished tables are kept");
   add("verify", po::bool_switch(&o.verify_only), "check the kernels against float64 and stop");
   add("skip-verify", po::bool_switch(&o.skip_verify), "do not check the kernels first");
@@ -81,7 +89,9 @@ std::vector<Options> parse(int argc, char** argv) {
   return {o};
 }
 
-std::string text_value(const std::string& text) { return "\"" + text + "\""; }
+std::string text_value(const std::string& text) {
+  return "\"" + text + "\"";
+}
 
 std::string today() {
   char date[32] = {};
@@ -99,16 +109,18 @@ std::string rate(double value, const char* unit) {
 Profile::Description describe(const GpuInfo& gpu, const Nvml& nvml, const Options& options) {
   std::string date = today();
   std::size_t cublas = cublasLtGetVersion();
-  std::string cublas_name = std::to_string(cublas / 10000) + "." + std::to_string(cublas / 100 % 100) + "." + std::to_string(cublas % 100);
+  std::string cublas_name =
+      std::to_string(cublas / 10000) + "." + std::to_string(cublas / 100 % 100) + "." + std::to_string(cublas % 100);
   std::string driver = nvml.driver_version();
   std::string nccl = nccl_version();
 
   Profile::Description d;
   d.stack_head = {"title = " + text_value("dssim-1 on " + gpu.name),
                   "source = " + text_value("measured by dssim-calibrate, " + date + ": driver " + driver + ", CUDA " +
-                                       cuda_version_name(CUDART_VERSION) + ", cuBLAS " + cublas_name +
-                                       (nccl.empty() ? "" : ", NCCL " + nccl))};
-  d.stack_body = {"", "[measured_on]", "architecture = " + text_value(gpu.architecture), "bf16 = " + rate(gpu.bf16_tflops, "TFLOPS")};
+                                           cuda_version_name(CUDART_VERSION) + ", cuBLAS " + cublas_name +
+                                           (nccl.empty() ? "" : ", NCCL " + nccl))};
+  d.stack_body = {"", "[measured_on]", "architecture = " + text_value(gpu.architecture),
+                  "bf16 = " + rate(gpu.bf16_tflops, "TFLOPS")};
   if (gpu.fp8_tflops > 0) d.stack_body.push_back("fp8 = " + rate(gpu.fp8_tflops, "TFLOPS"));
   d.stack_body.push_back("memory_bandwidth = " + rate(gpu.memory_gb_per_s, "GB/s"));
   d.stack_body.push_back("l2 = " + rate(static_cast<double>(gpu.l2_bytes) / (1 << 20), "MiB"));
@@ -117,9 +129,9 @@ Profile::Description describe(const GpuInfo& gpu, const Nvml& nvml, const Option
   std::string sizes = "1, 2, 4";
   for (int batch = 8; batch <= 256; batch += 8) sizes += ", " + std::to_string(batch);
   for (const std::string& line :
-       {std::string(), std::string("[memory]"), "context = " + rate(static_cast<double>(gpu.context_bytes >> 20), "MiB"),
-        std::string(), std::string("[engine]"), "graph_batch_sizes = [" + sizes + "]",
-        std::string("attention = \"flash-2\"")}) {
+       {std::string(), std::string("[memory]"),
+        "context = " + rate(static_cast<double>(gpu.context_bytes >> 20), "MiB"), std::string(),
+        std::string("[engine]"), "graph_batch_sizes = [" + sizes + "]", std::string("attention = \"flash-3\"")}) {
     d.stack_body.push_back(line);
   }
 
@@ -158,8 +170,8 @@ std::vector<std::string> statistics(const Meter& meter, double seconds) {
   if (!s.sm_clocks_mhz.empty()) {
     std::vector<unsigned> clocks = s.sm_clocks_mhz;
     std::sort(clocks.begin(), clocks.end());
-    lines.push_back("sm_clock_mhz = { min = " + std::to_string(clocks.front()) +
-                    ", median = " + std::to_string(clocks[clocks.size() / 2]) + ", max = " + std::to_string(clocks.back()) + " }");
+    lines.push_back("sm_clock_mhz = { min = " + std::to_string(clocks.front()) + ", median = " +
+                    std::to_string(clocks[clocks.size() / 2]) + ", max = " + std::to_string(clocks.back()) + " }");
   }
   return lines;
 }
@@ -182,7 +194,8 @@ int calibrate(Options options) {
   double sample_seconds = options.quick ? 1e-4 : 3e-4;
   Meter meter(nvml, options.quick ? std::max(options.precision, 0.01) : options.precision, sample_seconds);
   for (const Benchmark& benchmark : kBenchmarks) {
-    bool wanted = options.tables.empty() || std::count(options.tables.begin(), options.tables.end(), benchmark.table) > 0;
+    bool wanted =
+        options.tables.empty() || std::count(options.tables.begin(), options.tables.end(), benchmark.table) > 0;
     if (!wanted || profile.has(benchmark.table)) continue;
     double before = now_seconds();
     std::printf("%s ...\n", benchmark.table);

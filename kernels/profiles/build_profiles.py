@@ -27,7 +27,7 @@ from collections import defaultdict
 # Dense rates (FLOP/s), memory bandwidth (B/s), L2 (B): the makers' data sheets, as in platforms/catalogue/gpus.
 CHIPS = {
     "h100-sxm": dict(bf16=989e12, fp8=1979e12, bandwidth=3.35e12, l2=50e6),
-    "h200-sxm": dict(bf16=989e12, fp8=1979e12, bandwidth=4.8e12, l2=50e6),
+    "h200-sxm": dict(bf16=989e12, fp8=1979e12, bandwidth=4.8e12, l2=60e6),
     "a100-sxm-80gb": dict(bf16=312e12, fp8=0, bandwidth=2.039e12, l2=40e6),
     "rtx-4090": dict(bf16=165e12, fp8=330e12, bandwidth=1.008e12, l2=72e6),
     "rtx-pro-6000": dict(bf16=503.8e12, fp8=1007.6e12, bandwidth=1.792e12, l2=128e6),

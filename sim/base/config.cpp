@@ -28,8 +28,12 @@ namespace {
 
 constexpr std::string_view kOpaqueTable = "cluster.override.";
 
-const toml::node* as_node(const void* p) { return static_cast<const toml::node*>(p); }
-const toml::table& as_table(const void* p) { return *static_cast<const toml::table*>(p); }
+const toml::node* as_node(const void* p) {
+  return static_cast<const toml::node*>(p);
+}
+const toml::table& as_table(const void* p) {
+  return *static_cast<const toml::table*>(p);
+}
 
 std::string joined(const std::string& path, std::string_view key) {
   return path.empty() ? std::string(key) : fmt::format("{}.{}", path, key);
@@ -58,7 +62,8 @@ std::vector<std::string> split_path(std::string_view path, const std::string& as
   }
   parts.push_back(std::move(part));
   for (const auto& p : parts)
-    if (p.empty()) throw bad_input(fmt::format("--set {}: write key.path=value, e.g. --set cluster.gpus=4", assignment));
+    if (p.empty())
+      throw bad_input(fmt::format("--set {}: write key.path=value, e.g. --set cluster.gpus=4", assignment));
   return parts;
 }
 
@@ -150,7 +155,9 @@ const void* Config::require(std::string_view key) const {
   return node;
 }
 
-bool Config::has(std::string_view key) const { return as_table(table_).contains(key); }
+bool Config::has(std::string_view key) const {
+  return as_table(table_).contains(key);
+}
 
 std::vector<std::string> Config::keys() const {
   std::vector<std::pair<toml::source_position, std::string>> found;
@@ -180,14 +187,17 @@ std::string Config::where(std::string_view key) const {
   const toml::node* node = key.empty() ? nullptr : as_table(table_).get(key);
   auto line = node != nullptr ? node->source().begin.line : as_table(table_).source().begin.line;
   if (line == 0) line = 1;
-  return path.empty() ? fmt::format("{}:{}", document_->name, line) : fmt::format("{}:{}: {}", document_->name, line, path);
+  return path.empty() ? fmt::format("{}:{}", document_->name, line)
+                      : fmt::format("{}:{}: {}", document_->name, line, path);
 }
 
 Error Config::error(std::string_view key, std::string_view message) const {
   return bad_input(fmt::format("{}: {}", where(key), message));
 }
 
-const std::string& Config::file() const { return document_->name; }
+const std::string& Config::file() const {
+  return document_->name;
+}
 
 std::optional<std::string> Config::find_text(std::string_view key) const {
   const toml::node* node = as_node(find(key));
@@ -209,7 +219,8 @@ std::string Config::choice(std::string_view key, std::span<const std::string> al
     if (word == value) return value;
   throw error(key, unknown_name("value", value, allowed));
 }
-std::string Config::choice(std::string_view key, std::span<const std::string> allowed, std::string_view fallback) const {
+std::string Config::choice(std::string_view key, std::span<const std::string> allowed,
+                           std::string_view fallback) const {
   return find(key) == nullptr ? std::string(fallback) : choice(key, allowed);
 }
 
@@ -225,10 +236,9 @@ std::optional<double> Config::find_quantity(std::string_view key, Dimension dime
   }
   const bool unitless = dimension == Dimension::ratio || dimension == Dimension::count;
   if (!node->is_number())
-    throw error(key, fmt::format("must be a {}, e.g. {}, not {}", dimension_name(dimension), dimension_example(dimension),
-                                 type_word(*node)));
-  if (!unitless)
-    throw error(key, fmt::format("the unit is missing; write e.g. {}", dimension_example(dimension)));
+    throw error(key, fmt::format("must be a {}, e.g. {}, not {}", dimension_name(dimension),
+                                 dimension_example(dimension), type_word(*node)));
+  if (!unitless) throw error(key, fmt::format("the unit is missing; write e.g. {}", dimension_example(dimension)));
   const double value = node->value<double>().value();
   if (!std::isfinite(value) || value < 0) throw error(key, "must be a finite number, zero or more");
   return value;
@@ -280,14 +290,17 @@ bool Config::boolean(std::string_view key) const {
   if (!node->is_boolean()) throw error(key, fmt::format("must be true or false, not {}", type_word(*node)));
   return **node->as_boolean();
 }
-bool Config::boolean(std::string_view key, bool fallback) const { return find(key) == nullptr ? fallback : boolean(key); }
+bool Config::boolean(std::string_view key, bool fallback) const {
+  return find(key) == nullptr ? fallback : boolean(key);
+}
 
 std::vector<double> Config::numbers(std::string_view key, Range<double> range) const {
   const toml::node* node = as_node(require(key));
   if (!node->is_array()) throw error(key, fmt::format("must be a list of numbers, not {}", type_word(*node)));
   std::vector<double> values;
   for (const auto& element : *node->as_array()) {
-    if (!element.is_number()) throw error(key, fmt::format("must be a list of numbers, but holds {}", type_word(element)));
+    if (!element.is_number())
+      throw error(key, fmt::format("must be a list of numbers, but holds {}", type_word(element)));
     const double value = element.value<double>().value();
     if (!(value >= range.least && value <= range.most))
       throw error(key, fmt::format("{} is outside {} to {}", value, range.least, range.most));
@@ -316,7 +329,8 @@ std::vector<std::string> Config::texts(std::string_view key) const {
   if (!node->is_array()) throw error(key, fmt::format("must be a list of texts, not {}", type_word(*node)));
   std::vector<std::string> values;
   for (const auto& element : *node->as_array()) {
-    if (!element.is_string()) throw error(key, fmt::format("must be a list of texts, but holds {}", type_word(element)));
+    if (!element.is_string())
+      throw error(key, fmt::format("must be a list of texts, but holds {}", type_word(element)));
     values.push_back(**element.as_string());
   }
   return values;
@@ -339,7 +353,8 @@ std::vector<Config> Config::tables(std::string_view key) const {
   if (node == nullptr) return found;
   if (!node->is_array()) throw error(key, fmt::format("must be a list of tables, not {}", type_word(*node)));
   for (const auto& element : *node->as_array()) {
-    if (!element.is_table()) throw error(key, fmt::format("must be a list of tables, but holds {}", type_word(element)));
+    if (!element.is_table())
+      throw error(key, fmt::format("must be a list of tables, but holds {}", type_word(element)));
     found.push_back(Config(document_, element.as_table(), fmt::format("{}[{}]", joined(path_, key), found.size())));
   }
   return found;

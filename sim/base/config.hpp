@@ -3,8 +3,8 @@
 
 // Reading TOML (scenarios, catalogue entries, stack files) with errors that a user can act on.
 //
-// Every error reads "file:line: key.path: what is wrong, and what would be valid". Keys are remembered as they are asked
-// for; finish() then refuses every key that nobody asked for, naming the nearest one that was.
+// Every error reads "file:line: key.path: what is wrong, and what would be valid". Keys are remembered as they are
+// asked for; finish() then refuses every key that nobody asked for, naming the nearest one that was.
 //
 //   Config file = Config::load("quickstart.toml", {{"cluster.gpus=4"}});
 //   Config cluster = file.table("cluster");
@@ -34,8 +34,9 @@ struct Range {
 
 class Config {
  public:
-  // `assignments` are "key.path=value" texts that replace or add keys (the --set option). The value is read as TOML where it
-  // is valid TOML, else as a string. Everything after "cluster.override." is one key, since its keys contain dots.
+  // `assignments` are "key.path=value" texts that replace or add keys (the --set option). The value is read as TOML
+  // where it is valid TOML, else as a string. Everything after "cluster.override." is one key, since its keys contain
+  // dots.
   static Config load(const std::string& path, std::span<const std::string> assignments = {});
   static Config parse(std::string_view text, const std::string& name, std::span<const std::string> assignments = {});
 
@@ -79,7 +80,8 @@ class Config {
   // Refuses keys of this table, and of the tables opened through it, that were never asked for.
   void finish() const;
 
-  // Every key asked for so far, as "table.key", sorted: what the readers understand (the scenario reference is tested by it).
+  // Every key asked for so far, as "table.key", sorted: what the readers understand (the scenario reference is tested
+  // by it).
   std::vector<std::string> asked_keys() const;
 
   // An error at `key` (or at this table where the key is absent), to be thrown by the caller.

@@ -33,7 +33,8 @@ CsvTable::CsvTable(std::string text, std::string name, std::vector<std::string> 
     : text_(std::move(text)), name_(std::move(name)) {
   if (text_.starts_with("\xef\xbb\xbf")) position_ = 3;  // a spreadsheet's byte order mark
   std::string_view header = take_line();
-  if (trim(header).empty()) throw bad_input(fmt::format("{}:1: the header line is missing; expected {}", name_, join(columns, ",")));
+  if (trim(header).empty())
+    throw bad_input(fmt::format("{}:1: the header line is missing; expected {}", name_, join(columns, ",")));
   while (true) {
     const auto comma = header.find(',');
     header_.emplace_back(trim(header.substr(0, comma)));
@@ -82,7 +83,8 @@ bool CsvTable::next() {
       const auto comma = rest.find(',');
       if (column >= header_.size())
         throw bad_input(fmt::format("{}:{}: has more fields than the header's {}", name_, line_, header_.size()));
-      if (const int field = field_of_header_[column]; field >= 0) fields_[static_cast<size_t>(field)] = trim(rest.substr(0, comma));
+      if (const int field = field_of_header_[column]; field >= 0)
+        fields_[static_cast<size_t>(field)] = trim(rest.substr(0, comma));
       ++column;
       if (comma == std::string_view::npos) break;
       rest.remove_prefix(comma + 1);

@@ -23,9 +23,12 @@ class Error : public std::runtime_error {
   ErrorKind kind() const { return kind_; }
   int exit_status() const {
     switch (kind_) {
-      case ErrorKind::bad_input: return 2;
-      case ErrorKind::cannot_run: return 3;
-      case ErrorKind::failure: return 1;
+      case ErrorKind::bad_input:
+        return 2;
+      case ErrorKind::cannot_run:
+        return 3;
+      case ErrorKind::failure:
+        return 1;
     }
     return 1;
   }
@@ -34,8 +37,14 @@ class Error : public std::runtime_error {
   ErrorKind kind_;
 };
 
-inline Error bad_input(const std::string& message) { return {ErrorKind::bad_input, message}; }
-inline Error cannot_run(const std::string& message) { return {ErrorKind::cannot_run, message}; }
-inline Error failure(const std::string& message) { return {ErrorKind::failure, message}; }
+inline Error bad_input(const std::string& message) {
+  return {ErrorKind::bad_input, message};
+}
+inline Error cannot_run(const std::string& message) {
+  return {ErrorKind::cannot_run, message};
+}
+inline Error failure(const std::string& message) {
+  return {ErrorKind::failure, message};
+}
 
 }  // namespace dssim

@@ -42,8 +42,7 @@ std::string read_file(const fs::path& path) {
 
 AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)), partial_(path_.string() + ".partial") {
   file_ = std::fopen(partial_.c_str(), "wb");
-  if (file_ == nullptr)
-    throw bad_input(fmt::format("{}: cannot be created: {}", path_.string(), std::strerror(errno)));
+  if (file_ == nullptr) throw bad_input(fmt::format("{}: cannot be created: {}", path_.string(), std::strerror(errno)));
 }
 
 AtomicFile::~AtomicFile() {
@@ -60,7 +59,8 @@ void AtomicFile::write(std::string_view text) {
 
 void AtomicFile::commit() {
   std::FILE* file = std::exchange(file_, nullptr);
-  if (std::fclose(file) != 0) throw failure(fmt::format("{}: writing failed: {}", path_.string(), std::strerror(errno)));
+  if (std::fclose(file) != 0)
+    throw failure(fmt::format("{}: writing failed: {}", path_.string(), std::strerror(errno)));
   std::error_code code;
   fs::rename(partial_, path_, code);
   if (code) throw failure(fmt::format("{}: writing failed: {}", path_.string(), code.message()));
@@ -87,7 +87,8 @@ std::vector<std::string> names_in(const fs::path& folder, std::string_view suffi
   std::error_code code;
   for (const auto& entry : fs::directory_iterator(folder, code)) {
     const std::string name = entry.path().filename().string();
-    if (name.size() > suffix.size() && name.ends_with(suffix)) names.push_back(name.substr(0, name.size() - suffix.size()));
+    if (name.size() > suffix.size() && name.ends_with(suffix))
+      names.push_back(name.substr(0, name.size() - suffix.size()));
   }
   std::sort(names.begin(), names.end());
   return names;

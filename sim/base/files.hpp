@@ -15,7 +15,8 @@ namespace dssim {
 // The contents, unpacked where the name ends in ".gz". Throws Error(bad_input): no such file, unreadable, truncated.
 std::string read_file(const std::filesystem::path& path);
 
-// Writes to "<path>.partial" beside it and renames at commit(), so that an interrupted or failing run leaves nothing half-written.
+// Writes to "<path>.partial" beside it and renames at commit(), so that an interrupted or failing run leaves nothing
+// half-written.
 class AtomicFile {
  public:
   explicit AtomicFile(std::filesystem::path path);  // throws Error(bad_input) where it can't be created
@@ -31,7 +32,8 @@ class AtomicFile {
   std::FILE* file_;
 };
 
-// Root of the data folders (platforms/catalogue, workloads/models, workloads/traces, kernels/profiles): $DSSIM_DATA, else
+// Root of the data folders (platforms/catalogue, workloads/models, workloads/traces, kernels/profiles): $DSSIM_DATA,
+// else
 // ../share/dssim beside the executable, else the source tree this binary was built from.
 std::filesystem::path data_root();
 

@@ -56,7 +56,8 @@ std::string unknown_name(std::string_view kind, std::string_view word, std::span
   if (!longer.empty()) {
     const std::string last = longer.back();
     longer.pop_back();
-    return fmt::format("unknown {} '{}'; did you mean {}{}{}?", kind, shown, join(longer, ", "), longer.empty() ? "" : " or ", last);
+    return fmt::format("unknown {} '{}'; did you mean {}{}{}?", kind, shown, join(longer, ", "),
+                       longer.empty() ? "" : " or ", last);
   }
   if (const auto near = nearest_name(word, candidates); !near.empty())
     return fmt::format("unknown {} '{}'; did you mean '{}'?", kind, shown, near);

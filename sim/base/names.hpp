@@ -14,8 +14,8 @@ namespace dssim {
 // none is near enough to be a plausible typing error.
 std::string nearest_name(std::string_view word, std::span<const std::string> candidates);
 
-// "unknown gpu 'h100-smx'; did you mean 'h100-sxm'?"; for the start of valid words, those: "unknown gpu 'h100'; did you mean
-// 'h100-nvl', 'h100-pcie' or 'h100-sxm'?"; with no near word, "unknown gpu 'x'; valid: a, b, c".
+// "unknown gpu 'h100-smx'; did you mean 'h100-sxm'?"; for the start of valid words, those: "unknown gpu 'h100'; did you
+// mean 'h100-nvl', 'h100-pcie' or 'h100-sxm'?"; with no near word, "unknown gpu 'x'; valid: a, b, c".
 std::string unknown_name(std::string_view kind, std::string_view word, std::span<const std::string> candidates);
 
 std::string join(std::span<const std::string> words, std::string_view separator);

@@ -8,15 +8,20 @@
 
 namespace dssim {
 
-Progress::Progress(bool enabled) : enabled_(enabled), next_(std::chrono::steady_clock::now() + std::chrono::milliseconds(500)) {}
+Progress::Progress(bool enabled)
+    : enabled_(enabled), next_(std::chrono::steady_clock::now() + std::chrono::milliseconds(500)) {}
 
 Progress::~Progress() {
   if (shown_) fmt::print(stderr, "\r\x1b[K");
 }
 
-bool Progress::stderr_is_terminal() { return isatty(STDERR_FILENO) == 1; }
+bool Progress::stderr_is_terminal() {
+  return isatty(STDERR_FILENO) == 1;
+}
 
-bool Progress::due() { return enabled_ && std::chrono::steady_clock::now() >= next_; }
+bool Progress::due() {
+  return enabled_ && std::chrono::steady_clock::now() >= next_;
+}
 
 void Progress::show(std::string_view line) {
   fmt::print(stderr, "\r\x1b[K{}", line);

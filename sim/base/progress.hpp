@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// One line on stderr that is rewritten a few times a second, only where stderr is a terminal. Costs one clock read per call
-// of update(), so callers with millions of steps call it every few thousand.
+// One line on stderr that is rewritten a few times a second, only where stderr is a terminal. Costs one clock read per
+// call of update(), so callers with millions of steps call it every few thousand.
 
 #include <chrono>
 #include <string>

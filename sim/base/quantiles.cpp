@@ -7,9 +7,9 @@
 namespace dssim {
 namespace {
 
-constexpr double kLeast = 1e-9;        // smaller values count as zero
-constexpr double kLogWidth = 0.001;    // natural log of the ratio of a bucket's edges
-constexpr size_t kBuckets = 55300;     // up to 1e-9 × e^55.3 ≈ 1e15
+constexpr double kLeast = 1e-9;      // smaller values count as zero
+constexpr double kLogWidth = 0.001;  // natural log of the ratio of a bucket's edges
+constexpr size_t kBuckets = 55300;   // up to 1e-9 × e^55.3 ≈ 1e15
 
 size_t bucket_of(double value) {
   return std::min(kBuckets - 1, static_cast<size_t>(std::log(value / kLeast) / kLogWidth));

@@ -3,9 +3,10 @@
 
 // Mean, maximum and quantiles of a stream in bounded memory.
 //
-// Up to kExactSamples values are kept and the quantile is the order statistic with linear interpolation (NumPy's default,
-// Hyndman and Fan type 7). Beyond that, values fall into logarithmic buckets 0.1 % wide, so a quantile is within 0.05 % of
-// the exact one (idea: Masson et al., DDSketch, VLDB 2019); mean and maximum stay exact. Values must be ≥ 0.
+// Up to kExactSamples values are kept and the quantile is the order statistic with linear interpolation (NumPy's
+// default, Hyndman and Fan type 7). Beyond that, values fall into logarithmic buckets 0.1 % wide, so a quantile is
+// within 0.05 % of the exact one (idea: Masson et al., DDSketch, VLDB 2019); mean and maximum stay exact. Values must
+// be ≥ 0.
 
 #include <cstddef>
 #include <cstdint>

@@ -6,7 +6,8 @@
 namespace dssim {
 namespace {
 
-// FNV-1a over the name, then SplitMix64's finaliser over name and seed: near seeds and near names give unrelated streams.
+// FNV-1a over the name, then SplitMix64's finaliser over name and seed: near seeds and near names give unrelated
+// streams.
 uint64_t stream_seed(uint64_t seed, std::string_view name) {
   uint64_t hash = 0xcbf29ce484222325ULL;
   for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
@@ -20,7 +21,9 @@ uint64_t stream_seed(uint64_t seed, std::string_view name) {
 
 RandomStream::RandomStream(uint64_t seed, std::string_view name) : engine_(stream_seed(seed, name)) {}
 
-double RandomStream::uniform() { return (static_cast<double>(engine_() >> 11) + 0.5) * 0x1p-53; }
+double RandomStream::uniform() {
+  return (static_cast<double>(engine_() >> 11) + 0.5) * 0x1p-53;
+}
 
 uint64_t RandomStream::below(uint64_t n) {
   // Rejection keeps every value equally likely also where n does not divide 2^64.
@@ -30,7 +33,9 @@ uint64_t RandomStream::below(uint64_t n) {
   return draw % n;
 }
 
-double RandomStream::exponential(double mean) { return -mean * std::log(uniform()); }
+double RandomStream::exponential(double mean) {
+  return -mean * std::log(uniform());
+}
 
 double RandomStream::normal() {
   if (has_spare_) {
@@ -61,6 +66,8 @@ double RandomStream::gamma(double shape, double scale) {
   }
 }
 
-double RandomStream::lognormal(double median, double sigma) { return median * std::exp(sigma * normal()); }
+double RandomStream::lognormal(double median, double sigma) {
+  return median * std::exp(sigma * normal());
+}
 
 }  // namespace dssim

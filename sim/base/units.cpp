@@ -19,16 +19,26 @@ struct DimensionText {
 
 DimensionText text_of(Dimension dimension) {
   switch (dimension) {
-    case Dimension::time: return {"time", "\"500 ms\" or \"10 min\""};
-    case Dimension::bytes: return {"size", "\"80 GB\" or \"64 MiB\""};
-    case Dimension::bandwidth: return {"bandwidth", "\"50 GB/s\" or \"400 Gb/s\""};
-    case Dimension::compute_rate: return {"compute rate", "\"989 TFLOPS\" or \"130 TOPS\""};
-    case Dimension::rate: return {"rate", "\"4/s\" or \"30/min\""};
-    case Dimension::power: return {"power", "\"700 W\""};
-    case Dimension::money: return {"price", "\"25000 USD\""};
-    case Dimension::frequency: return {"frequency", "\"1.83 GHz\""};
-    case Dimension::ratio: return {"ratio", "0.9 or \"90 %\""};
-    case Dimension::count: return {"count", "8"};
+    case Dimension::time:
+      return {"time", "\"500 ms\" or \"10 min\""};
+    case Dimension::bytes:
+      return {"size", "\"80 GB\" or \"64 MiB\""};
+    case Dimension::bandwidth:
+      return {"bandwidth", "\"50 GB/s\" or \"400 Gb/s\""};
+    case Dimension::compute_rate:
+      return {"compute rate", "\"989 TFLOPS\" or \"130 TOPS\""};
+    case Dimension::rate:
+      return {"rate", "\"4/s\" or \"30/min\""};
+    case Dimension::power:
+      return {"power", "\"700 W\""};
+    case Dimension::money:
+      return {"price", "\"25000 USD\""};
+    case Dimension::frequency:
+      return {"frequency", "\"1.83 GHz\""};
+    case Dimension::ratio:
+      return {"ratio", "0.9 or \"90 %\""};
+    case Dimension::count:
+      return {"count", "8"};
   }
   return {"quantity", "a number"};
 }
@@ -99,9 +109,11 @@ std::optional<double> unit_factor(std::string_view unit, Dimension dimension) {
                                                 {"hours", 3600},
                                                 {"d", 86400},
                                                 {"days", 86400}}});
-    case Dimension::bytes: return prefixed(unit, std::array<Base, 2>{{{"B", 1}, {"b", 0.125}}});
+    case Dimension::bytes:
+      return prefixed(unit, std::array<Base, 2>{{{"B", 1}, {"b", 0.125}}});
     case Dimension::bandwidth:
-      return prefixed(unit, std::array<Base, 5>{{{"B/s", 1}, {"Bps", 1}, {"b/s", 0.125}, {"bps", 0.125}, {"bit/s", 0.125}}});
+      return prefixed(unit,
+                      std::array<Base, 5>{{{"B/s", 1}, {"Bps", 1}, {"b/s", 0.125}, {"bps", 0.125}, {"bit/s", 0.125}}});
     case Dimension::compute_rate:
       return prefixed(unit, std::array<Base, 5>{{{"FLOPS", 1}, {"FLOP/s", 1}, {"OPS", 1}, {"OP/s", 1}, {"FLOPs", 1}}});
     case Dimension::rate:
@@ -112,11 +124,16 @@ std::optional<double> unit_factor(std::string_view unit, Dimension dimension) {
                                                {"/h", 1.0 / 3600},
                                                {"/hour", 1.0 / 3600},
                                                {"/day", 1.0 / 86400}}});
-    case Dimension::power: return prefixed(unit, std::array<Base, 1>{{{"W", 1}}});
-    case Dimension::money: return prefixed(unit, std::array<Base, 2>{{{"USD", 1}, {"$", 1}}});
-    case Dimension::frequency: return prefixed(unit, std::array<Base, 1>{{{"Hz", 1}}});
-    case Dimension::ratio: return listed(unit, std::array<Base, 2>{{{"", 1}, {"%", 0.01}}});
-    case Dimension::count: return prefixed(unit, std::array<Base, 1>{{{"", 1}}});
+    case Dimension::power:
+      return prefixed(unit, std::array<Base, 1>{{{"W", 1}}});
+    case Dimension::money:
+      return prefixed(unit, std::array<Base, 2>{{{"USD", 1}, {"$", 1}}});
+    case Dimension::frequency:
+      return prefixed(unit, std::array<Base, 1>{{{"Hz", 1}}});
+    case Dimension::ratio:
+      return listed(unit, std::array<Base, 2>{{{"", 1}, {"%", 0.01}}});
+    case Dimension::count:
+      return prefixed(unit, std::array<Base, 1>{{{"", 1}}});
   }
   return std::nullopt;
 }
@@ -140,8 +157,12 @@ std::string scaled(double value, double step, std::initializer_list<std::string_
 
 }  // namespace
 
-std::string_view dimension_name(Dimension dimension) { return text_of(dimension).name; }
-std::string_view dimension_example(Dimension dimension) { return text_of(dimension).example; }
+std::string_view dimension_name(Dimension dimension) {
+  return text_of(dimension).name;
+}
+std::string_view dimension_example(Dimension dimension) {
+  return text_of(dimension).example;
+}
 
 double parse_quantity(std::string_view text, Dimension dimension) {
   const std::string_view body = trim(text);
@@ -155,7 +176,8 @@ double parse_quantity(std::string_view text, Dimension dimension) {
   if (!std::isfinite(value)) throw refuse(" (it must be finite)");
   if (value < 0) throw refuse(" (it must not be negative)");
   const std::string_view unit = trim(body.substr(static_cast<size_t>(end - body.data())));
-  if (unit.empty() && dimension != Dimension::ratio && dimension != Dimension::count) throw refuse(" (the unit is missing)");
+  if (unit.empty() && dimension != Dimension::ratio && dimension != Dimension::count)
+    throw refuse(" (the unit is missing)");
   const auto factor = unit_factor(unit, dimension);
   if (!factor) throw refuse("");
   const double result = value * *factor;
@@ -174,8 +196,12 @@ std::string format_time(double seconds) {
   return scaled(seconds / 86400, 1e9, {"days"});
 }
 
-std::string format_bytes(double bytes) { return scaled(bytes, 1e3, {"B", "kB", "MB", "GB", "TB", "PB"}); }
-std::string format_bandwidth(double rate) { return scaled(rate, 1e3, {"B/s", "kB/s", "MB/s", "GB/s", "TB/s", "PB/s"}); }
+std::string format_bytes(double bytes) {
+  return scaled(bytes, 1e3, {"B", "kB", "MB", "GB", "TB", "PB"});
+}
+std::string format_bandwidth(double rate) {
+  return scaled(rate, 1e3, {"B/s", "kB/s", "MB/s", "GB/s", "TB/s", "PB/s"});
+}
 std::string format_compute_rate(double rate) {
   return scaled(rate, 1e3, {"FLOPS", "kFLOPS", "MFLOPS", "GFLOPS", "TFLOPS", "PFLOPS", "EFLOPS"});
 }
@@ -186,16 +212,26 @@ std::string format_count(double count) {
 
 std::string format_quantity(double value, Dimension dimension) {
   switch (dimension) {
-    case Dimension::time: return format_time(value);
-    case Dimension::bytes: return format_bytes(value);
-    case Dimension::bandwidth: return format_bandwidth(value);
-    case Dimension::compute_rate: return format_compute_rate(value);
-    case Dimension::rate: return fmt::format("{:.4g}/s", value);
-    case Dimension::power: return scaled(value, 1e3, {"W", "kW", "MW"});
-    case Dimension::money: return fmt::format("{:.0f} USD", value);
-    case Dimension::frequency: return scaled(value, 1e3, {"Hz", "kHz", "MHz", "GHz"});
-    case Dimension::ratio: return fmt::format("{:.4g}", value);
-    case Dimension::count: return fmt::format("{:.10g}", value);
+    case Dimension::time:
+      return format_time(value);
+    case Dimension::bytes:
+      return format_bytes(value);
+    case Dimension::bandwidth:
+      return format_bandwidth(value);
+    case Dimension::compute_rate:
+      return format_compute_rate(value);
+    case Dimension::rate:
+      return fmt::format("{:.4g}/s", value);
+    case Dimension::power:
+      return scaled(value, 1e3, {"W", "kW", "MW"});
+    case Dimension::money:
+      return fmt::format("{:.0f} USD", value);
+    case Dimension::frequency:
+      return scaled(value, 1e3, {"Hz", "kHz", "MHz", "GHz"});
+    case Dimension::ratio:
+      return fmt::format("{:.4g}", value);
+    case Dimension::count:
+      return fmt::format("{:.10g}", value);
   }
   return {};
 }

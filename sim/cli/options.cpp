@@ -47,7 +47,8 @@ bool parse(const std::vector<std::string>& words, const po::options_description&
   } catch (const po::error& e) {
     throw bad_input(fmt::format("{}; see dssim --help", e.what()));
   }
-  const auto scenarios = values.contains("scenario") ? values["scenario"].as<std::vector<std::string>>() : std::vector<std::string>();
+  const auto scenarios =
+      values.contains("scenario") ? values["scenario"].as<std::vector<std::string>>() : std::vector<std::string>();
   if (scenarios.size() != 1)
     throw bad_input(scenarios.empty() ? fmt::format("a scenario file is missing; usage: {}", usage)
                                       : fmt::format("one scenario file at a time, not '{}' as well", scenarios[1]));
@@ -66,7 +67,9 @@ int64_t parse_count(const std::string& option, const std::string& text, int64_t 
   return value;
 }
 
-bool stdout_is_terminal() { return isatty(STDOUT_FILENO) == 1; }
+bool stdout_is_terminal() {
+  return isatty(STDOUT_FILENO) == 1;
+}
 
 void print_answer(const CommonOptions& options, const std::string& text, const std::string& json) {
   const bool json_on_stdout = options.json == "-";

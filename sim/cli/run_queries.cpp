@@ -28,10 +28,13 @@ int run_step(const Words& words) {
   add("past", po::value<std::string>()->value_name("P"), "its tokens that are in the KV cache already");
   add("prompts", po::value<std::string>()->value_name("N"), "so many such prompts (default 1)");
   po::variables_map values;
-  if (!parse(words, description, options, values, "dssim step SCENARIO.toml (--decode B --kv L | --prefill T [--past P])")) return 0;
+  if (!parse(words, description, options, values,
+             "dssim step SCENARIO.toml (--decode B --kv L | --prefill T [--past P])"))
+    return 0;
 
   const auto count = [&](const char* name, int64_t least, int64_t fallback) {
-    return values.contains(name) ? parse_count(std::string("--") + name, values[name].as<std::string>(), least, kMost) : fallback;
+    return values.contains(name) ? parse_count(std::string("--") + name, values[name].as<std::string>(), least, kMost)
+                                 : fallback;
   };
   StepQuery query;
   query.decode_sequences = count("decode", 1, 0);
@@ -66,11 +69,13 @@ int run_validate(const Words& words) {
   CommonOptions options;
   auto description = common_description(options);
   auto add = description.add_options();
-  add("requests", po::value<std::string>()->value_name("FILE"), "measured requests: arrival,input,output,first_token,done");
+  add("requests", po::value<std::string>()->value_name("FILE"),
+      "measured requests: arrival,input,output,first_token,done");
   add("iterations", po::value<std::string>()->value_name("FILE"),
       "measured iterations: seconds,decode_seqs,prefill_tokens,decode_kv_tokens,prefill_kv_tokens");
   po::variables_map values;
-  if (!parse(words, description, options, values, "dssim validate SCENARIO.toml [--requests FILE] [--iterations FILE]")) return 0;
+  if (!parse(words, description, options, values, "dssim validate SCENARIO.toml [--requests FILE] [--iterations FILE]"))
+    return 0;
   const auto file = [&](const char* name) {
     return values.contains(name) ? std::optional<std::filesystem::path>(values[name].as<std::string>()) : std::nullopt;
   };

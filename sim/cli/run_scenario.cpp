@@ -33,7 +33,8 @@ int run_scenario(const Words& words) {
   auto description = common_description(options);
   auto add = description.add_options();
   add("requests", po::value<std::string>()->value_name("FILE"), "write one CSV line per request");
-  add("out", po::value<std::string>()->value_name("DIR"), "write report.txt, report.json and requests.csv into a folder");
+  add("out", po::value<std::string>()->value_name("DIR"),
+      "write report.txt, report.json and requests.csv into a folder");
   po::variables_map values;
   if (!parse(words, description, options, values, "dssim SCENARIO.toml [options]")) return 0;
 
@@ -45,7 +46,8 @@ int run_scenario(const Words& words) {
     out = values["out"].as<std::string>();
     std::error_code code;
     std::filesystem::create_directories(*out, code);
-    if (code || !std::filesystem::is_directory(*out)) throw bad_input("--out " + out->string() + ": is not a folder and cannot be made one");
+    if (code || !std::filesystem::is_directory(*out))
+      throw bad_input("--out " + out->string() + ": is not a folder and cannot be made one");
     run.requests_csv = *out / "requests.csv";
   }
   if (values.contains("requests")) {

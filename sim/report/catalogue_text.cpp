@@ -19,9 +19,12 @@
 namespace dssim {
 namespace {
 
-std::string row(const std::string& name, const std::string& title) { return fmt::format("  {:<28}{}\n", name, title); }
+std::string row(const std::string& name, const std::string& title) {
+  return fmt::format("  {:<28}{}\n", name, title);
+}
 
-[[noreturn]] void refuse_name(const std::string& section, const std::string& name, const std::vector<std::string>& valid) {
+[[noreturn]] void refuse_name(const std::string& section, const std::string& name,
+                              const std::vector<std::string>& valid) {
   throw bad_input(unknown_name(section.substr(0, section.size() - (section.ends_with('s') ? 1 : 0)), name, valid));
 }
 
@@ -174,8 +177,12 @@ std::string catalogue_overview() {
   return text;
 }
 
-std::string catalogue_list(const std::string& section) { return find_section(section).list(); }
+std::string catalogue_list(const std::string& section) {
+  return find_section(section).list();
+}
 
-std::string catalogue_entry(const std::string& section, const std::string& name) { return find_section(section).entry(name); }
+std::string catalogue_entry(const std::string& section, const std::string& name) {
+  return find_section(section).entry(name);
+}
 
 }  // namespace dssim

@@ -19,17 +19,19 @@ void add_setup(TextLayout& out, const Setup& setup) {
 
 void add_trust(TextLayout& out, const Trust& trust) {
   out.section("Trust");
-  out.line("GPU time", fmt::format("{} inside measured shapes, {} at their edge, {} extrapolated", TextLayout::percent(trust.inside),
-                                   TextLayout::percent(trust.edge), TextLayout::percent(trust.outside)));
+  out.line("GPU time", fmt::format("{} inside measured shapes, {} at their edge, {} extrapolated",
+                                   TextLayout::percent(trust.inside), TextLayout::percent(trust.edge),
+                                   TextLayout::percent(trust.outside)));
   for (const auto& source : trust.sources) out.line("from", source);
 }
 
 namespace {
 
 void add_memory(TextLayout& out, const MemoryPlan& m) {
-  out.line("memory", fmt::format("{} per GPU of {}: {} weights, {} KV cache, {} activations, {} reserved",
-                                 m.fits ? "fits" : "DOES NOT FIT", format_bytes(m.gpu_bytes), format_bytes(m.weights_bytes),
-                                 format_bytes(m.kv_bytes), format_bytes(m.activation_bytes), format_bytes(m.reserved_bytes())));
+  out.line("memory",
+           fmt::format("{} per GPU of {}: {} weights, {} KV cache, {} activations, {} reserved",
+                       m.fits ? "fits" : "DOES NOT FIT", format_bytes(m.gpu_bytes), format_bytes(m.weights_bytes),
+                       format_bytes(m.kv_bytes), format_bytes(m.activation_bytes), format_bytes(m.reserved_bytes())));
   if (m.fits && m.kv_tokens > 0)
     out.line("", fmt::format("KV cache holds {} tokens{}", format_count(static_cast<double>(m.kv_tokens)),
                              m.kv_given ? " (given in the scenario)" : ""));
@@ -44,8 +46,9 @@ void add_latency_table(TextLayout& out, const ServingSummary& s) {
   out.plain(fmt::format("  {:<13}{:>11}{:>11}{:>11}{:>11}{:>11}", "", "mean", "p50", "p90", "p99", "max"));
   const auto row = [&](std::string_view label, const Quantiles& q) {
     if (q.count() == 0) return;
-    out.plain(fmt::format("  {:<13}{:>11}{:>11}{:>11}{:>11}{:>11}", label, format_time(q.mean()), format_time(q.quantile(0.5)),
-                          format_time(q.quantile(0.9)), format_time(q.quantile(0.99)), format_time(q.max())));
+    out.plain(fmt::format("  {:<13}{:>11}{:>11}{:>11}{:>11}{:>11}", label, format_time(q.mean()),
+                          format_time(q.quantile(0.5)), format_time(q.quantile(0.9)), format_time(q.quantile(0.99)),
+                          format_time(q.max())));
   };
   row("TTFT", s.ttft());
   row("TPOT", s.tpot());
@@ -65,15 +68,16 @@ void add_throughput(TextLayout& out, const ServingReport& report) {
   const double span = s.makespan_s();
   if (span > 0)
     out.line("QPS", fmt::format("{:.4g} requests/s, {:.5g} input and {:.5g} output tokens/s over {}",
-                                static_cast<double>(s.completed()) / span, s.input_tokens() / span, s.output_tokens() / span,
-                                format_time(span)));
+                                static_cast<double>(s.completed()) / span, s.input_tokens() / span,
+                                s.output_tokens() / span, format_time(span)));
   if (s.cached_tokens() > 0)
-    out.line("prefix cache", fmt::format("{} of input tokens found in it", TextLayout::percent(s.cached_tokens() / s.input_tokens())));
+    out.line("prefix cache",
+             fmt::format("{} of input tokens found in it", TextLayout::percent(s.cached_tokens() / s.input_tokens())));
   if (s.objective().any() && span > 0) {
-    const std::string text = fmt::format("{:.4g} requests/s within every limit ({}); percentiles {} the objective",
-                                         static_cast<double>(s.good()) / span,
-                                         TextLayout::percent(static_cast<double>(s.good()) / static_cast<double>(std::max<uint64_t>(1, s.completed()))),
-                                         s.objective_met() ? "keep" : "MISS");
+    const std::string text = fmt::format(
+        "{:.4g} requests/s within every limit ({}); percentiles {} the objective", static_cast<double>(s.good()) / span,
+        TextLayout::percent(static_cast<double>(s.good()) / static_cast<double>(std::max<uint64_t>(1, s.completed()))),
+        s.objective_met() ? "keep" : "MISS");
     out.line("goodput", text);
   }
 }
@@ -97,7 +101,8 @@ std::string console_text(const ServingReport& report, bool colour) {
   add_setup(out, report.fit.setup);
   add_memory(out, report.fit.memory);
   add_load(out, report.fit);
-  if (report.partial) out.warn("PARTIAL", fmt::format("stopped after {} of simulated time", format_time(report.simulated_s)));
+  if (report.partial)
+    out.warn("PARTIAL", fmt::format("stopped after {} of simulated time", format_time(report.simulated_s)));
   for (const auto& note : report.notes) out.warn("note", note);
   add_throughput(out, report);
   add_latency_table(out, report.summary);
@@ -118,8 +123,8 @@ std::string console_text(const FitReport& report, bool colour) {
   add_setup(out, report.setup);
   out.section(m.fits ? "Fits" : fmt::format("Does not fit: {} short per GPU", format_bytes(m.shortfall_bytes)));
   const auto row = [&](std::string_view label, double bytes) {
-    out.plain(fmt::format("  {:<30}{:>12}{:>8}  {}", label, format_bytes(bytes), TextLayout::percent(bytes / m.gpu_bytes),
-                          TextLayout::bar(bytes / m.gpu_bytes, 26)));
+    out.plain(fmt::format("  {:<30}{:>12}{:>8}  {}", label, format_bytes(bytes),
+                          TextLayout::percent(bytes / m.gpu_bytes), TextLayout::bar(bytes / m.gpu_bytes, 26)));
   };
   row("GPU memory", m.gpu_bytes);
   row("usable by the engine", m.budget_bytes);
@@ -154,21 +159,26 @@ std::string console_text(const StepReport& report, bool colour) {
   add_setup(out, report.setup);
   out.line("step", report.shape);
   out.section(fmt::format("Step time {}", format_time(report.price.total_s())));
-  out.plain(fmt::format("  {:<20}{:>10}{:>8}{:>13}{:>13}  {}", "operator", "time", "share", "TFLOP/s", "GB/s", "shape"));
+  out.plain(
+      fmt::format("  {:<20}{:>10}{:>8}{:>13}{:>13}  {}", "operator", "time", "share", "TFLOP/s", "GB/s", "shape"));
   const double total = report.price.total_s();
   constexpr std::string_view kCoverage[] = {"inside", "edge", "outside"};
   for (const auto& op : report.operators) {
     if (op.seconds <= 0) continue;
-    const auto rate = [&](double work, double unit) { return work > 0 ? fmt::format("{:.4g}", work / op.seconds / unit) : std::string(); };
+    const auto rate = [&](double work, double unit) {
+      return work > 0 ? fmt::format("{:.4g}", work / op.seconds / unit) : std::string();
+    };
     out.plain(fmt::format("  {:<20}{:>10}{:>8}{:>13}{:>13}  {}", op.name, format_time(op.seconds),
                           TextLayout::percent(op.seconds / total), rate(op.flops, 1e12), rate(op.bytes, 1e9),
                           op.kind == OperatorClass::host ? "" : kCoverage[static_cast<size_t>(op.coverage)]));
   }
   out.section("Achieved");
-  out.line("compute", fmt::format("{} of {} ({})", format_compute_rate(report.flops_per_s), format_compute_rate(report.peak_flops_per_s),
+  out.line("compute", fmt::format("{} of {} ({})", format_compute_rate(report.flops_per_s),
+                                  format_compute_rate(report.peak_flops_per_s),
                                   TextLayout::percent(report.flops_per_s / report.peak_flops_per_s)));
-  out.line("memory", fmt::format("{} of {} ({})", format_bandwidth(report.bytes_per_s), format_bandwidth(report.peak_bytes_per_s),
-                                 TextLayout::percent(report.bytes_per_s / report.peak_bytes_per_s)));
+  out.line("memory",
+           fmt::format("{} of {} ({})", format_bandwidth(report.bytes_per_s), format_bandwidth(report.peak_bytes_per_s),
+                       TextLayout::percent(report.bytes_per_s / report.peak_bytes_per_s)));
   add_trust(out, report.trust);
   return out.take();
 }

@@ -9,8 +9,8 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 Json quantiles_json(const Quantiles& q) {
-  return {{"mean", q.mean()},         {"p50", q.quantile(0.5)},   {"p90", q.quantile(0.9)},
-          {"p95", q.quantile(0.95)},  {"p99", q.quantile(0.99)},  {"max", q.max()}};
+  return {{"mean", q.mean()},        {"p50", q.quantile(0.5)},  {"p90", q.quantile(0.9)},
+          {"p95", q.quantile(0.95)}, {"p99", q.quantile(0.99)}, {"max", q.max()}};
 }
 
 Json memory_json(const MemoryPlan& m) {
@@ -38,8 +38,10 @@ Json trust_json(const Trust& trust) {
 }
 
 Json setup_json(const Setup& setup) {
-  return {{"scenario", setup.scenario}, {"kind", "serving"},           {"title", setup.title},           {"seed", setup.seed},
-          {"model", setup.model},       {"hardware", setup.hardware}, {"deployment", setup.deployment}, {"stack", setup.stack}};
+  return {{"scenario", setup.scenario},     {"kind", "serving"},
+          {"title", setup.title},           {"seed", setup.seed},
+          {"model", setup.model},           {"hardware", setup.hardware},
+          {"deployment", setup.deployment}, {"stack", setup.stack}};
 }
 
 Json fit_json(const FitReport& report) {
@@ -51,23 +53,23 @@ Json fit_json(const FitReport& report) {
   return json;
 }
 
-std::string dump(const Json& json) { return json.dump(2) + "\n"; }
+std::string dump(const Json& json) {
+  return json.dump(2) + "\n";
+}
 
 }  // namespace
 
-std::string json_text(const FitReport& report) { return dump(fit_json(report)); }
+std::string json_text(const FitReport& report) {
+  return dump(fit_json(report));
+}
 
 std::string json_text(const ServingReport& report) {
   const ServingSummary& s = report.summary;
   Json json = fit_json(report.fit);
   if (report.partial) json["partial"] = true;
   if (!report.notes.empty()) json["notes"] = report.notes;
-  json["requests"] = {{"offered", s.offered_count()},
-                      {"completed", s.completed()},
-                      {"rejected", s.rejected()},
-                      {"timed_out", s.timed_out()},
-                      {"unfinished", s.unfinished()},
-                      {"preempted", s.preempted()}};
+  json["requests"] = {{"offered", s.offered_count()}, {"completed", s.completed()},   {"rejected", s.rejected()},
+                      {"timed_out", s.timed_out()},   {"unfinished", s.unfinished()}, {"preempted", s.preempted()}};
   if (s.ttft().count() > 0) json["ttft_s"] = quantiles_json(s.ttft());
   if (s.tpot().count() > 0) json["tpot_s"] = quantiles_json(s.tpot());
   if (s.e2e().count() > 0) json["e2e_s"] = quantiles_json(s.e2e());
@@ -80,7 +82,8 @@ std::string json_text(const ServingReport& report) {
                           {"goodput_requests_per_s", static_cast<double>(s.good()) / span}};
   }
   if (s.objective().any()) json["slo_met"] = s.objective_met();
-  if (s.input_tokens() > 0 && s.cached_tokens() > 0) json["prefix_cache_hit_rate"] = s.cached_tokens() / s.input_tokens();
+  if (s.input_tokens() > 0 && s.cached_tokens() > 0)
+    json["prefix_cache_hit_rate"] = s.cached_tokens() / s.input_tokens();
   json["breakdown"] = breakdown_json(report.breakdown);
   json["bottleneck"] = {{"name", report.bottleneck.name}, {"evidence", report.bottleneck.evidence}};
   const Utilisation& u = report.utilisation;
@@ -109,7 +112,8 @@ std::string json_text(const StepReport& report) {
   Json operators = Json::array();
   constexpr std::string_view kCoverage[] = {"inside", "edge", "outside"};
   for (const auto& op : report.operators) {
-    Json entry = {{"name", op.name}, {"class", kOperatorClassNames[static_cast<size_t>(op.kind)]}, {"seconds", op.seconds}};
+    Json entry = {
+        {"name", op.name}, {"class", kOperatorClassNames[static_cast<size_t>(op.kind)]}, {"seconds", op.seconds}};
     if (op.flops > 0) entry["flops"] = op.flops;
     if (op.bytes > 0) entry["bytes"] = op.bytes;
     if (op.kind != OperatorClass::host) entry["coverage"] = kCoverage[static_cast<size_t>(op.coverage)];

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// Reports as one JSON object each, SI units; a key that does not apply is absent. The keys are a contract (docs/json.md).
+// Reports as one JSON object each, SI units; a key that does not apply is absent. The keys are a contract
+// (docs/json.md).
 
 #include <string>
 

@@ -22,9 +22,13 @@ std::string TextLayout::styled(std::string_view code, std::string_view text) con
   return colour_ ? fmt::format("\x1b[{}m{}\x1b[0m", code, text) : std::string(text);
 }
 
-void TextLayout::title(std::string_view text) { text_ += styled("1", text) + '\n'; }
+void TextLayout::title(std::string_view text) {
+  text_ += styled("1", text) + '\n';
+}
 
-void TextLayout::section(std::string_view text) { text_ += '\n' + styled("1;36", text) + '\n'; }
+void TextLayout::section(std::string_view text) {
+  text_ += '\n' + styled("1;36", text) + '\n';
+}
 
 void TextLayout::plain(std::string_view text) {
   text_ += text;
@@ -61,7 +65,9 @@ void TextLayout::line(std::string_view label, std::string_view text) {
   wrapped(styled("2", label), columns(label), text);
 }
 
-void TextLayout::warn(std::string_view label, std::string_view text) { wrapped(styled("33", label), columns(label), text); }
+void TextLayout::warn(std::string_view label, std::string_view text) {
+  wrapped(styled("33", label), columns(label), text);
+}
 
 std::string TextLayout::bar(double share, int width) {
   const int full = static_cast<int>(std::lround(std::clamp(share, 0.0, 1.0) * width));

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// Everything a serving run, a step query or a memory fit found out, as plain data for the printers of sim/report. SI units.
+// Everything a serving run, a step query or a memory fit found out, as plain data for the printers of sim/report. SI
+// units.
 
 #include <array>
 #include <cstdint>
@@ -30,10 +31,10 @@ struct FitReport {
   Setup setup;
   MemoryPlan memory;
   Deployment deployment;
-  int64_t context_tokens = 0;      // what has to fit at least
+  int64_t context_tokens = 0;  // what has to fit at least
   int64_t model_positions = 0;
   std::vector<std::string> remedies;  // where it does not fit
-  std::optional<double> load_s;       // from the cluster's storage to the GPUs, cold; where the scenario names a storage
+  std::optional<double> load_s;  // from the cluster's storage to the GPUs, cold; where the scenario names a storage
 };
 
 // How far the run's GPU time rests on measurements of this very GPU and stack: shares of time, summing to 1.
@@ -49,8 +50,8 @@ struct Bottleneck {
 };
 
 struct Utilisation {
-  double gpu = 0;               // share of the makespan in which a replica was inside a step
-  double kv_cache = 0;          // mean share of KV blocks held, over the time in steps
+  double gpu = 0;       // share of the makespan in which a replica was inside a step
+  double kv_cache = 0;  // mean share of KV blocks held, over the time in steps
   double kv_cache_peak = 0;
   double memory_bandwidth = 0;  // of the mean decode step: bytes that must move ÷ time ÷ the GPU's bandwidth
   double compute = 0;           // of the mean decode step: FLOPs ÷ time ÷ the matrix rate
@@ -60,7 +61,8 @@ struct Utilisation {
 struct ServingReport {
   FitReport fit;
   ServingSummary summary;
-  std::array<double, kOperatorClasses> breakdown{};  // share of step time by operator class, host time included; sums to 1
+  std::array<double, kOperatorClasses>
+      breakdown{};  // share of step time by operator class, host time included; sums to 1
   Utilisation utilisation;
   Bottleneck bottleneck;
   Trust trust;

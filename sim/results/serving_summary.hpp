@@ -3,8 +3,8 @@
 
 // Request records in, the figures of a serving run out, in memory that does not grow with the number of requests.
 //
-// Conservation: offered = completed + rejected + unfinished. A request that its client gave up on counts as rejected, and as
-// timed out besides. Rates are over the makespan, from the first arrival to the last completion.
+// Conservation: offered = completed + rejected + unfinished. A request that its client gave up on counts as rejected,
+// and as timed out besides. Rates are over the makespan, from the first arrival to the last completion.
 
 #include <cstdint>
 #include <optional>
@@ -14,8 +14,8 @@
 
 namespace dssim {
 
-// Limits that a completed request must keep to count as goodput; absent = no limit. The names are those of the scenario: the
-// percentile itself is judged on the whole run.
+// Limits that a completed request must keep to count as goodput; absent = no limit. The names are those of the
+// scenario: the percentile itself is judged on the whole run.
 struct ServiceObjective {
   std::optional<double> ttft_p99_s, tpot_p99_s, e2e_p99_s;
   bool any() const { return ttft_p99_s || tpot_p99_s || e2e_p99_s; }

@@ -27,7 +27,7 @@ struct IterationErrors {
 
 struct ValidationReport {
   Setup setup;
-  std::vector<ComparedFigure> figures;     // empty where no requests were given
+  std::vector<ComparedFigure> figures;      // empty where no requests were given
   std::vector<IterationErrors> iterations;  // empty where none were given
   Trust trust;
 };

@@ -3,10 +3,10 @@
 
 // The paged KV cache of one replica, in blocks of `block_tokens` tokens, as vLLM's V1 block pool keeps it.
 //
-// With prefix caching, a full block of a prompt is known by the hash of everything up to its end. A block is shared while
-// sequences hold it; when the last one lets go it stays findable until the space is needed, oldest first (LRU). Blocks of
-// generated tokens have no hash (their text is unknown), but they pass through the same LRU order when they are freed, as
-// they do in vLLM, and so push older cached blocks out.
+// With prefix caching, a full block of a prompt is known by the hash of everything up to its end. A block is shared
+// while sequences hold it; when the last one lets go it stays findable until the space is needed, oldest first (LRU).
+// Blocks of generated tokens have no hash (their text is unknown), but they pass through the same LRU order when they
+// are freed, as they do in vLLM, and so push older cached blocks out.
 //
 // Invariant: free + held = total, at every step. Without prefix caching only counts are kept.
 
@@ -40,14 +40,17 @@ class KvCache {
   void hold(std::span<const uint64_t> hashes, int64_t blocks, HashedBlocks& held);
   // Takes `n` free blocks, evicting the oldest unheld cached ones; n ≤ free_blocks().
   void take(int64_t n);
-  // Makes taken blocks findable: block i of the sequence, for i from held.size(), gets hashes[i], up to `blocks`. A hash that
-  // is known already stops it there (two sequences computed the same block at once; the second copy stays unhashed).
+  // Makes taken blocks findable: block i of the sequence, for i from held.size(), gets hashes[i], up to `blocks`. A
+  // hash that is known already stops it there (two sequences computed the same block at once; the second copy stays
+  // unhashed).
   void publish(std::span<const uint64_t> hashes, int64_t blocks, HashedBlocks& held);
-  // Gives everything back: `unhashed` blocks and the hashed ones, last block first, so that a prefix outlives its suffixes.
+  // Gives everything back: `unhashed` blocks and the hashed ones, last block first, so that a prefix outlives its
+  // suffixes.
   void release(int64_t unhashed, HashedBlocks& held);
 
  private:
-  // A node of the LRU list of free blocks: a cached block nobody holds, or a run of blocks with nothing findable in them.
+  // A node of the LRU list of free blocks: a cached block nobody holds, or a run of blocks with nothing findable in
+  // them.
   struct Node {
     uint64_t hash = 0;
     uint32_t previous = kNone, next = kNone;

@@ -34,7 +34,8 @@ Placement place_replicas(int gpus, int gpus_per_node, int tensor_parallel, int p
   placement.tensor_groups_span_nodes = tensor_parallel > gpus_per_node;
   for (int replica = 0; replica < replicas; ++replica) {
     auto& stages = placement.stage_gpus.emplace_back();
-    for (int stage = 0; stage < pipeline_parallel; ++stage) stages.push_back(groups.first_gpu(replica * pipeline_parallel + stage));
+    for (int stage = 0; stage < pipeline_parallel; ++stage)
+      stages.push_back(groups.first_gpu(replica * pipeline_parallel + stage));
   }
   return placement;
 }

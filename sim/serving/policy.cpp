@@ -46,8 +46,9 @@ struct Registered {
   std::string_view name;
   std::unique_ptr<SchedulerPolicy> (*create)();
 };
-constexpr Registered kPolicies[] = {
-    {"chunked-prefill", make<ChunkedPrefill>}, {"prefill-first", make<PrefillFirst>}, {"static-batch", make<StaticBatch>}};
+constexpr Registered kPolicies[] = {{"chunked-prefill", make<ChunkedPrefill>},
+                                    {"prefill-first", make<PrefillFirst>},
+                                    {"static-batch", make<StaticBatch>}};
 
 }  // namespace
 

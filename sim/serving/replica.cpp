@@ -8,7 +8,9 @@ namespace {
 
 // What an event of a replica means: the batch in the low half of the tag.
 enum class Tag : uint64_t { stage_done = 0, transfer_done = 1 };
-uint64_t make_tag(Tag tag, int batch) { return static_cast<uint64_t>(tag) << 32 | static_cast<uint32_t>(batch); }
+uint64_t make_tag(Tag tag, int batch) {
+  return static_cast<uint64_t>(tag) << 32 | static_cast<uint32_t>(batch);
+}
 
 }  // namespace
 
@@ -24,9 +26,15 @@ void ReplicaUsage::add(const ReplicaUsage& other) {
   kv_block_seconds += other.kv_block_seconds;
 }
 
-Replica::Replica(Simulation& simulation, const ReplicaShape& shape, Scheduler scheduler, StepModel& steps, RequestSink& sink)
-    : simulation_(simulation), shape_(shape), scheduler_(std::move(scheduler)), steps_(steps), sink_(sink),
-      flights_(static_cast<size_t>(shape.pipeline_parallel)), stages_(static_cast<size_t>(shape.pipeline_parallel)) {}
+Replica::Replica(Simulation& simulation, const ReplicaShape& shape, Scheduler scheduler, StepModel& steps,
+                 RequestSink& sink)
+    : simulation_(simulation),
+      shape_(shape),
+      scheduler_(std::move(scheduler)),
+      steps_(steps),
+      sink_(sink),
+      flights_(static_cast<size_t>(shape.pipeline_parallel)),
+      stages_(static_cast<size_t>(shape.pipeline_parallel)) {}
 
 void Replica::submit(const Request& request) {
   if (!scheduler_.submit(request, simulation_.now())) {
@@ -86,7 +94,8 @@ void Replica::complete(int batch, double now_s) {
   scheduler_.clear_ended();
 }
 
-// ------------------------------------------------------------------------------------------------------- a single stage
+// ------------------------------------------------------------------------------------------------------- a single
+// stage
 
 void Replica::run_single_stage() {
   double now_s = simulation_.now();
@@ -108,13 +117,15 @@ void Replica::run_single_stage() {
   scheduler_.clear_ended();
 }
 
-// ------------------------------------------------------------------------------------------------------- several stages
+// ------------------------------------------------------------------------------------------------------- several
+// stages
 
 double Replica::stage_time(const Flight& flight, int stage) const {
   const int stages = shape_.pipeline_parallel;
   // Layers are dealt evenly; where they don't divide, the first stages hold one more.
   const int64_t layers = shape_.layers / stages + (stage < shape_.layers % stages ? 1 : 0);
-  double seconds = flight.price.layers_s * static_cast<double>(layers) / static_cast<double>(shape_.layers) + flight.price.host_s;
+  double seconds =
+      flight.price.layers_s * static_cast<double>(layers) / static_cast<double>(shape_.layers) + flight.price.host_s;
   if (stage == 0) seconds += flight.price.embedding_s;
   if (stage == stages - 1) seconds += flight.price.head_s;
   return seconds;

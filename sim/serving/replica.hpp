@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// One model replica in simulated time: it asks its scheduler for a step, the step model for how long that takes, and goes on
-// until nothing is left to do. Requests that arrive during a step wait for its end, as they do in an engine.
+// One model replica in simulated time: it asks its scheduler for a step, the step model for how long that takes, and
+// goes on until nothing is left to do. Requests that arrive during a step wait for its end, as they do in an engine.
 //
-// With one pipeline stage, steps follow in a plain loop up to the date at which anything else can happen anywhere; only then
-// does the replica wait in the event queue. The order of events, and so every result, is the same as stepping one by one.
+// With one pipeline stage, steps follow in a plain loop up to the date at which anything else can happen anywhere; only
+// then does the replica wait in the event queue. The order of events, and so every result, is the same as stepping one
+// by one.
 //
-// With p stages, p batches are in flight. A step passes the stages in order; a stage works on one batch at a time; between
-// stages the activations cross the links as flows. A stage holds layers/p of the layers, the first the embedding too, the last
-// the output head.
+// With p stages, p batches are in flight. A step passes the stages in order; a stage works on one batch at a time;
+// between stages the activations cross the links as flows. A stage holds layers/p of the layers, the first the
+// embedding too, the last the output head.
 
 #include <cstdint>
 #include <deque>
@@ -35,22 +36,23 @@ struct ReplicaShape {
   int tensor_parallel = 1;
   int pipeline_parallel = 1;
   int64_t layers = 1;
-  std::vector<int> stage_gpus;             // first GPU of each stage; its tensor-parallel ranks follow
-  double activation_bytes_per_token = 0;   // what one token hands to the next stage, summed over its tensor-parallel ranks
-  bool work_ahead = true;                  // off: every step goes through the event queue (a test's reference)
+  std::vector<int> stage_gpus;  // first GPU of each stage; its tensor-parallel ranks follow
+  double activation_bytes_per_token =
+      0;                   // what one token hands to the next stage, summed over its tensor-parallel ranks
+  bool work_ahead = true;  // off: every step goes through the event queue (a test's reference)
 };
 
 // Sums over a replica's steps, for the report.
 struct ReplicaUsage {
-  double busy_s = 0;              // some stage at work; one stage: time inside steps
+  double busy_s = 0;  // some stage at work; one stage: time inside steps
   uint64_t steps = 0;
-  uint64_t decode_steps = 0;      // that had decoding sequences in them
-  double decode_sequences = 0;    // summed over decode_steps
-  double decode_kv_tokens = 0;    // summed over decode_steps
-  double decode_only_s = 0;       // time of steps without prefill
+  uint64_t decode_steps = 0;    // that had decoding sequences in them
+  double decode_sequences = 0;  // summed over decode_steps
+  double decode_kv_tokens = 0;  // summed over decode_steps
+  double decode_only_s = 0;     // time of steps without prefill
   double prefill_tokens = 0;
   int64_t peak_kv_blocks = 0;
-  double kv_block_seconds = 0;    // held blocks integrated over step time
+  double kv_block_seconds = 0;  // held blocks integrated over step time
   void add(const ReplicaUsage& other);
 };
 

@@ -1,21 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// What one replica runs next: continuous batching over a paged KV cache, without any notion of how long a step takes. The
-// simulated replica and a real engine drive it alike: plan() names the next step, complete() says that it ended at `now`.
+// What one replica runs next: continuous batching over a paged KV cache, without any notion of how long a step takes.
+// The simulated replica and a real engine drive it alike: plan() names the next step, complete() says that it ended at
+// `now`.
 //
-// Order of vLLM's V1 scheduler: running sequences first (one token each, in the order they were admitted), then prompts that
-// are part-way through, then waiting ones, first come first served, in chunks, as long as the token budget, the sequence limit
-// and free KV blocks last. When a decoding sequence needs a block and none is free, the newest sequence gives its blocks
-// back, goes to the head of the queue, and later recomputes its prompt and what it had generated.
+// Order of vLLM's V1 scheduler: running sequences first (one token each, in the order they were admitted), then prompts
+// that are part-way through, then waiting ones, first come first served, in chunks, as long as the token budget, the
+// sequence limit and free KV blocks last. When a decoding sequence needs a block and none is free, the newest sequence
+// gives its blocks back, goes to the head of the queue, and later recomputes its prompt and what it had generated.
 //
-// With asynchronous scheduling (`schedules_ahead`) the next step is put together while one runs: what arrives, or gives back its
-// slot and blocks, during a step counts only for the step after the next. An idle engine starts at once.
+// With asynchronous scheduling (`schedules_ahead`) the next step is put together while one runs: what arrives, or gives
+// back its slot and blocks, during a step counts only for the step after the next. An idle engine starts at once.
 //
 // A replica with p pipeline stages keeps p batches in flight; a sequence stays with the batch that admitted it.
 //
-// Cost: nothing is done per sequence in a decode step. A sequence's KV length follows from the step at which it joined; the
-// steps at which sequences finish are in a heap; how many need a block at step i is a count kept per (i mod block size).
+// Cost: nothing is done per sequence in a decode step. A sequence's KV length follows from the step at which it joined;
+// the steps at which sequences finish are in a heap; how many need a block at step i is a count kept per (i mod block
+// size).
 //
 // Conservation, held by tests at every step: KV blocks free + held = total; submitted = waiting + running + ended.
 
@@ -39,10 +41,10 @@ class SchedulerPolicy;
 struct SchedulerLimits {
   int64_t max_batched_tokens = 2048;
   int64_t max_sequences = 256;
-  int64_t max_waiting = std::numeric_limits<int64_t>::max();  // a request that finds more waiting is refused
+  int64_t max_waiting = std::numeric_limits<int64_t>::max();         // a request that finds more waiting is refused
   int64_t max_request_tokens = std::numeric_limits<int64_t>::max();  // a longer request (input + output) is refused
   double client_timeout_s = std::numeric_limits<double>::infinity();
-  int batches = 1;  // pipeline stages
+  int batches = 1;               // pipeline stages
   bool schedules_ahead = false;  // only with one batch: vLLM has none with pipeline stages
 };
 
@@ -50,13 +52,13 @@ struct Sequence {
   enum class State : uint8_t { unused, waiting, prefilling, decoding };
   Request request;
   State state = State::unused;
-  uint32_t serial = 0;       // changes when the slot is used again or the sequence is preempted
+  uint32_t serial = 0;  // changes when the slot is used again or the sequence is preempted
   int batch = 0;
   double queued_s = 0, scheduled_s = 0, first_token_s = 0;
   bool was_scheduled = false;
   int64_t prompt_tokens = 0;  // to prefill: the input, and after a preemption what had been generated too
   int64_t prefilled = 0;
-  int64_t generated = 0;      // when it joined the decoding batch; more since
+  int64_t generated = 0;  // when it joined the decoding batch; more since
   int64_t join_step = 0;
   int64_t reserved_blocks = 0;  // taken in advance (static batching)
   int64_t cached_tokens = 0;
@@ -85,8 +87,8 @@ class Scheduler {
   ~Scheduler();
   Scheduler(Scheduler&&) noexcept;
 
-  // Queues the request at `now_s`; false if it is refused (queue full, longer than max_request_tokens or than the whole KV cache). It
-  // then appears in ended().
+  // Queues the request at `now_s`; false if it is refused (queue full, longer than max_request_tokens or than the whole
+  // KV cache). It then appears in ended().
   bool submit(const Request& request, double now_s);
 
   // Decides the next step of `batch`, which must not be in flight; empty where there is nothing it can do now.
@@ -118,7 +120,8 @@ class Scheduler {
   bool decode(int batch);
   // Plans the next chunk of prompts that are part-way, and takes their tokens off `budget`. True if any was preempted.
   bool continue_prefills(int batch, int64_t& budget);
-  // Admits waiting requests. `whole_prompts`: never cuts a prompt, except that one longer than the whole budget runs alone.
+  // Admits waiting requests. `whole_prompts`: never cuts a prompt, except that one longer than the whole budget runs
+  // alone.
   void admit(int batch, int64_t& budget, bool whole_prompts, double now_s);
   // Static batching: admits a batch whose sequences all keep their blocks until the longest of them is done.
   void admit_static(int batch, double now_s);
@@ -137,15 +140,15 @@ class Scheduler {
     StepPlan plan;
     uint32_t first = kNone, last = kNone;  // running sequences, oldest first
     int64_t decoding = 0;
-    int64_t kv_tokens = 0;                 // stored, summed over decoding sequences
-    int64_t step = 0;                      // decode steps done
-    std::vector<int64_t> need_block;       // by (step mod block size): decoding sequences that start a block then
+    int64_t kv_tokens = 0;            // stored, summed over decoding sequences
+    int64_t step = 0;                 // decode steps done
+    std::vector<int64_t> need_block;  // by (step mod block size): decoding sequences that start a block then
     std::priority_queue<Finish, std::vector<Finish>, std::greater<>> finishes;
-    std::vector<uint32_t> prefilling;      // in the order they were admitted
-    std::vector<uint32_t> answered;        // static batching: done, waiting for the rest
-    bool idle = true;                      // nothing was planned last time
-    double planned_s = 0;                  // when the last step was planned: its start
-    std::vector<uint32_t> abandoned;       // running sequences whose clients gave up; dropped at the next plan
+    std::vector<uint32_t> prefilling;  // in the order they were admitted
+    std::vector<uint32_t> answered;    // static batching: done, waiting for the rest
+    bool idle = true;                  // nothing was planned last time
+    double planned_s = 0;              // when the last step was planned: its start
+    std::vector<uint32_t> abandoned;   // running sequences whose clients gave up; dropped at the next plan
   };
 
   // What ended sequences still hold while the next step is planned ahead.

@@ -3,9 +3,12 @@
 
 namespace dssim {
 
-Service::Service(Simulation& simulation, RequestStream& stream, std::unique_ptr<Router> router, double frontend_latency_s,
-                 ServiceObserver& observer)
-    : simulation_(simulation), stream_(stream), router_(std::move(router)), frontend_latency_s_(frontend_latency_s),
+Service::Service(Simulation& simulation, RequestStream& stream, std::unique_ptr<Router> router,
+                 double frontend_latency_s, ServiceObserver& observer)
+    : simulation_(simulation),
+      stream_(stream),
+      router_(std::move(router)),
+      frontend_latency_s_(frontend_latency_s),
       observer_(observer) {}
 
 void Service::add_replica(const ReplicaShape& shape, Scheduler scheduler, StepModel& steps) {

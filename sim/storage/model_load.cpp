@@ -5,7 +5,8 @@
 
 namespace dssim {
 
-ModelLoad model_load(const Storage& storage, const Gpu& gpu, double pcie_efficiency, double node_bytes, double gpu_bytes, int nodes) {
+ModelLoad model_load(const Storage& storage, const Gpu& gpu, double pcie_efficiency, double node_bytes,
+                     double gpu_bytes, int nodes) {
   double rate = storage.read_bytes_per_s;
   if (storage.scope == "shared") {
     rate /= nodes;

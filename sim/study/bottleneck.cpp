@@ -8,22 +8,29 @@
 namespace dssim {
 namespace {
 
-double share(const BottleneckInput& in, OperatorClass c) { return in.breakdown[static_cast<size_t>(c)]; }
+double share(const BottleneckInput& in, OperatorClass c) {
+  return in.breakdown[static_cast<size_t>(c)];
+}
 
-std::string percent(double ratio) { return fmt::format("{:.0f} %", 100 * ratio); }
+std::string percent(double ratio) {
+  return fmt::format("{:.0f} %", 100 * ratio);
+}
 
 void add_decode_evidence(const BottleneckInput& in, Bottleneck& found) {
   const Utilisation& u = in.utilisation;
   if (u.mean_decode_sequences == 0) return;
-  found.evidence.push_back(fmt::format("the mean decode step ({:.0f} sequences) moves {}, {} of the GPU's {}", u.mean_decode_sequences,
-                                       format_bandwidth(u.memory_bandwidth * in.gpu_bytes_per_s), percent(u.memory_bandwidth),
-                                       format_bandwidth(in.gpu_bytes_per_s)));
+  found.evidence.push_back(fmt::format("the mean decode step ({:.0f} sequences) moves {}, {} of the GPU's {}",
+                                       u.mean_decode_sequences,
+                                       format_bandwidth(u.memory_bandwidth * in.gpu_bytes_per_s),
+                                       percent(u.memory_bandwidth), format_bandwidth(in.gpu_bytes_per_s)));
 }
 
 std::string gpu_work_name(const BottleneckInput& in) {
   if (in.utilisation.mean_decode_sequences == 0) return "compute in prefill";
   const double decode = in.decode_only_share;
-  if (decode >= 0.5) return in.utilisation.compute > in.utilisation.memory_bandwidth ? "compute in decode" : "memory bandwidth in decode";
+  if (decode >= 0.5)
+    return in.utilisation.compute > in.utilisation.memory_bandwidth ? "compute in decode"
+                                                                    : "memory bandwidth in decode";
   return "compute in prefill";
 }
 
@@ -38,19 +45,19 @@ Bottleneck find_bottleneck(const BottleneckInput& in) {
   const double queue_s = in.summary.queue().mean(), e2e_s = in.summary.e2e().mean();
   const bool queueing = queue_s > 0.1 * e2e_s && queue_s > in.mean_step_s;
   if (queueing)
-    found.evidence.push_back(fmt::format("requests wait {} in the queue on average, {} of their latency", format_time(queue_s),
-                                         percent(queue_s / e2e_s)));
+    found.evidence.push_back(fmt::format("requests wait {} in the queue on average, {} of their latency",
+                                         format_time(queue_s), percent(queue_s / e2e_s)));
   if (queueing && (in.utilisation.kv_cache >= 0.9 || in.summary.preemptions() > 0)) {
     found.name = "KV cache capacity";
-    found.evidence.push_back(fmt::format("{} of the KV blocks are in use on average; {} preemptions", percent(in.utilisation.kv_cache),
-                                         in.summary.preemptions()));
+    found.evidence.push_back(fmt::format("{} of the KV blocks are in use on average; {} preemptions",
+                                         percent(in.utilisation.kv_cache), in.summary.preemptions()));
     add_decode_evidence(in, found);
     return found;
   }
   if (queueing && in.utilisation.mean_decode_sequences >= 0.9 * static_cast<double>(in.max_sequences)) {
     found.name = "sequence limit (max_sequences)";
-    found.evidence.push_back(fmt::format("{:.0f} of at most {} sequences decode on average", in.utilisation.mean_decode_sequences,
-                                         in.max_sequences));
+    found.evidence.push_back(fmt::format("{:.0f} of at most {} sequences decode on average",
+                                         in.utilisation.mean_decode_sequences, in.max_sequences));
     add_decode_evidence(in, found);
     return found;
   }
@@ -64,14 +71,16 @@ Bottleneck find_bottleneck(const BottleneckInput& in) {
     found.evidence.push_back(fmt::format("the GPU waits for the host during {} of step time", percent(host)));
   } else {
     found.name = gpu_work_name(in);
-    found.evidence.push_back(fmt::format("{} of step time is pure decode; {} prefill attention, {} decode attention, {} matrix products",
-                                         percent(in.decode_only_share), percent(share(in, OperatorClass::prefill_attention)),
-                                         percent(share(in, OperatorClass::decode_attention)),
-                                         percent(share(in, OperatorClass::matmul) + share(in, OperatorClass::moe))));
+    found.evidence.push_back(
+        fmt::format("{} of step time is pure decode; {} prefill attention, {} decode attention, {} matrix products",
+                    percent(in.decode_only_share), percent(share(in, OperatorClass::prefill_attention)),
+                    percent(share(in, OperatorClass::decode_attention)),
+                    percent(share(in, OperatorClass::matmul) + share(in, OperatorClass::moe))));
     add_decode_evidence(in, found);
   }
   if (!queueing)
-    found.evidence.push_back(fmt::format("no queue to speak of: replicas are at work {} of the time", percent(in.utilisation.gpu)));
+    found.evidence.push_back(
+        fmt::format("no queue to speak of: replicas are at work {} of the time", percent(in.utilisation.gpu)));
   return found;
 }
 

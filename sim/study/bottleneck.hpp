@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// What limits a serving run, in words, from the run's own figures: is work queueing, and for what; which class of operators
-// takes the GPU's time; and is that class held back by memory bandwidth, compute, links or the host.
+// What limits a serving run, in words, from the run's own figures: is work queueing, and for what; which class of
+// operators takes the GPU's time; and is that class held back by memory bandwidth, compute, links or the host.
 //
 // Rules, in this order (the evidence lists the figures each rests on):
 //   1. Requests queue for KV blocks (blocks in use ≥ 90 % on average, or preemptions) → KV cache capacity.
 //   2. Requests queue for sequence slots (mean decode batch ≥ 90 % of max_sequences) → the sequence limit.
-//   3. The class with the largest share of step time: all-reduce, host, or GPU work; GPU work is bound by memory bandwidth where
+//   3. The class with the largest share of step time: all-reduce, host, or GPU work; GPU work is bound by memory
+//   bandwidth where
 //      decoding takes more of it than prefill, by compute otherwise, unless the achieved shares say the opposite.
 //   "Queueing" is a mean queue time above both 10 % of the mean end-to-end latency and one mean step.
 

@@ -22,12 +22,14 @@ Setup describe(const Scenario& scenario, const CostModel& cost) {
   setup.scenario = scenario.path;
   setup.title = scenario.title;
   setup.seed = scenario.seed;
-  setup.model = fmt::format("{}, {} weights, {} KV cache", scenario.model.architecture.title, name_of(d.weights), name_of(d.kv_cache));
+  setup.model = fmt::format("{}, {} weights, {} KV cache", scenario.model.architecture.title, name_of(d.weights),
+                            name_of(d.kv_cache));
   const int sold = cluster.nodes * cluster.node.gpus;
-  setup.hardware = fmt::format("{}{} × {} ({}{})", cluster.gpus < sold ? fmt::format("{} of ", cluster.gpus) : "", sold,
-                               cluster.gpu.title, cluster.nodes > 1 ? fmt::format("{} × ", cluster.nodes) : "", cluster.node.name);
-  setup.deployment = fmt::format("{} replica{} of {} GPU{}", scenario.serving.replicas, scenario.serving.replicas == 1 ? "" : "s",
-                                 d.gpus(), d.gpus() == 1 ? "" : "s");
+  setup.hardware =
+      fmt::format("{}{} × {} ({}{})", cluster.gpus < sold ? fmt::format("{} of ", cluster.gpus) : "", sold,
+                  cluster.gpu.title, cluster.nodes > 1 ? fmt::format("{} × ", cluster.nodes) : "", cluster.node.name);
+  setup.deployment = fmt::format("{} replica{} of {} GPU{}", scenario.serving.replicas,
+                                 scenario.serving.replicas == 1 ? "" : "s", d.gpus(), d.gpus() == 1 ? "" : "s");
   if (d.tensor_parallel > 1) setup.deployment += fmt::format(", tensor parallel {}", d.tensor_parallel);
   if (d.pipeline_parallel > 1) setup.deployment += fmt::format(", pipeline parallel {}", d.pipeline_parallel);
   if (d.expert_parallel > 1) setup.deployment += fmt::format(", expert parallel {}", d.expert_parallel);
@@ -60,9 +62,11 @@ double load_time_s(const Scenario& scenario, const Placement& placement, double 
         stages_of_node[cluster.node_of(stages[stage] + rank)].insert(stage);
   size_t most = 0;
   for (const auto& [node, stages] : stages_of_node) most = std::max(most, stages.size());
-  const auto ranks_on_node = static_cast<double>(std::min<int64_t>(scenario.deployment.tensor_parallel, cluster.gpus_per_node()));
-  return model_load(*cluster.storage, cluster.gpu, cluster.node.pcie_efficiency, static_cast<double>(most) * ranks_on_node * weights_bytes,
-                    weights_bytes, static_cast<int>(stages_of_node.size()))
+  const auto ranks_on_node =
+      static_cast<double>(std::min<int64_t>(scenario.deployment.tensor_parallel, cluster.gpus_per_node()));
+  return model_load(*cluster.storage, cluster.gpu, cluster.node.pcie_efficiency,
+                    static_cast<double>(most) * ranks_on_node * weights_bytes, weights_bytes,
+                    static_cast<int>(stages_of_node.size()))
       .total_s();
 }
 
@@ -85,8 +89,8 @@ DeploymentSetup set_up(const Scenario& scenario) {
     options.all_reduce = network_all_reduce(*setup.network, setup.placement.stage_gpus[0][0], options.tensor_parallel);
   setup.steps = std::make_unique<StepModel>(scenario.model.architecture, options, *setup.cost);
   if (setup.cost->transferred())
-    setup.notes.push_back(fmt::format("no kernels were measured on {}: times are carried over from {}", cluster.gpu.name,
-                                      setup.cost->stack().gpu));
+    setup.notes.push_back(fmt::format("no kernels were measured on {}: times are carried over from {}",
+                                      cluster.gpu.name, setup.cost->stack().gpu));
 
   FitReport& fit = setup.fit;
   fit.setup = describe(scenario, *setup.cost);

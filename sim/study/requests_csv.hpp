@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// The --requests file: arrival,input,output,scheduled,first_token,done, in seconds, in order of arrival. A request that was
-// refused or timed out has empty times. Requests end in another order than they arrive in, so those that ended are held back
-// until every earlier one has: memory grows with requests in flight.
+// The --requests file: arrival,input,output,scheduled,first_token,done, in seconds, in order of arrival. A request that
+// was refused or timed out has empty times. Requests end in another order than they arrive in, so those that ended are
+// held back until every earlier one has: memory grows with requests in flight.
 
 #include <deque>
 #include <filesystem>

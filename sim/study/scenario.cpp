@@ -17,33 +17,38 @@ constexpr int64_t kMany = 1'000'000'000;
 
 void check_degrees(const Config& serving, const Scenario& scenario) {
   const Deployment& d = scenario.deployment;
-  if (const auto problem = parallel_problem(scenario.model.architecture, d.tensor_parallel, d.pipeline_parallel, d.expert_parallel))
+  if (const auto problem =
+          parallel_problem(scenario.model.architecture, d.tensor_parallel, d.pipeline_parallel, d.expert_parallel))
     throw serving.error(problem.key, problem.message);
   const Cluster& cluster = scenario.cluster;
   const auto needed = d.gpus();
   if (needed > cluster.gpus)
-    throw serving.error(d.tensor_parallel > cluster.gpus ? "tensor_parallel" : "pipeline_parallel",
-                        fmt::format("one replica needs tensor_parallel × pipeline_parallel = {} GPUs, but the cluster has {}",
-                                    needed, cluster.gpus));
+    throw serving.error(
+        d.tensor_parallel > cluster.gpus ? "tensor_parallel" : "pipeline_parallel",
+        fmt::format("one replica needs tensor_parallel × pipeline_parallel = {} GPUs, but the cluster has {}", needed,
+                    cluster.gpus));
   const int per_node = cluster.gpus_per_node();
-  if (max_replicas(cluster.gpus, per_node, static_cast<int>(d.tensor_parallel), static_cast<int>(d.pipeline_parallel)) == 0)
-    throw serving.error("tensor_parallel", fmt::format("groups of {} GPUs cannot be placed on nodes of {}: take a degree up to "
-                                                       "{}, or a multiple of it",
-                                                       d.tensor_parallel, per_node, per_node));
+  if (max_replicas(cluster.gpus, per_node, static_cast<int>(d.tensor_parallel),
+                   static_cast<int>(d.pipeline_parallel)) == 0)
+    throw serving.error("tensor_parallel",
+                        fmt::format("groups of {} GPUs cannot be placed on nodes of {}: take a degree up to "
+                                    "{}, or a multiple of it",
+                                    d.tensor_parallel, per_node, per_node));
 }
 
 int read_replicas(const Config& serving, const Scenario& scenario) {
   const Deployment& d = scenario.deployment;
-  const int most = max_replicas(scenario.cluster.gpus, scenario.cluster.gpus_per_node(), static_cast<int>(d.tensor_parallel),
-                                static_cast<int>(d.pipeline_parallel));
+  const int most = max_replicas(scenario.cluster.gpus, scenario.cluster.gpus_per_node(),
+                                static_cast<int>(d.tensor_parallel), static_cast<int>(d.pipeline_parallel));
   if (serving.kind("replicas") == Config::Kind::text) {
     if (serving.text("replicas") != "max") throw serving.error("replicas", "must be a number or \"max\"");
     return most;
   }
   const auto replicas = serving.integer("replicas", {1, kMany}, 1);
   if (replicas > most)
-    throw serving.error("replicas", fmt::format("{} replicas of {} GPUs need {}, but the cluster has room for {} on its {} GPUs",
-                                                replicas, d.gpus(), replicas * d.gpus(), most, scenario.cluster.gpus));
+    throw serving.error("replicas",
+                        fmt::format("{} replicas of {} GPUs need {}, but the cluster has room for {} on its {} GPUs",
+                                    replicas, d.gpus(), replicas * d.gpus(), most, scenario.cluster.gpus));
   return static_cast<int>(replicas);
 }
 
@@ -63,14 +68,16 @@ void read_serving(const Config& serving, Scenario& scenario) {
   d.max_batched_tokens = serving.integer("max_batched_tokens", {1, 1 << 24}, 2048);
   d.max_sequences = serving.integer("max_sequences", {1, 1 << 20}, 256);
   if (d.max_sequences > d.max_batched_tokens)
-    throw serving.error("max_batched_tokens", fmt::format("{} is less than max_sequences = {}: every running sequence needs a "
-                                                          "token of the budget",
-                                                          d.max_batched_tokens, d.max_sequences));
+    throw serving.error("max_batched_tokens",
+                        fmt::format("{} is less than max_sequences = {}: every running sequence needs a "
+                                    "token of the budget",
+                                    d.max_batched_tokens, d.max_sequences));
   d.kv_block_tokens = serving.integer("kv_block_tokens", {1, 65536}, 16);
   d.gpu_memory_fraction = serving.number("gpu_memory_fraction", {0.01, 1.0}, 0.9);
   d.kv_tokens = serving.find_integer("kv_tokens", {1, int64_t{1} << 40});
   if (d.kv_tokens && *d.kv_tokens < d.kv_block_tokens)
-    throw serving.error("kv_tokens", fmt::format("{} is less than one block of {} tokens", *d.kv_tokens, d.kv_block_tokens));
+    throw serving.error("kv_tokens",
+                        fmt::format("{} is less than one block of {} tokens", *d.kv_tokens, d.kv_block_tokens));
   options.prefix_cache = serving.boolean("prefix_cache", false);
   options.max_model_tokens = serving.find_integer("max_model_tokens", {2, kMany});
   if (options.max_model_tokens) options.limits.max_request_tokens = *options.max_model_tokens;
@@ -80,7 +87,8 @@ void read_serving(const Config& serving, Scenario& scenario) {
   options.limits.batches = static_cast<int>(d.pipeline_parallel);
   // What has to fit at least: one sequence of a length that any service meets.
   constexpr int64_t kUsualContext = 2048;
-  d.context_tokens = options.max_model_tokens.value_or(std::min(scenario.model.architecture.max_positions, kUsualContext));
+  d.context_tokens =
+      options.max_model_tokens.value_or(std::min(scenario.model.architecture.max_positions, kUsualContext));
 }
 
 ServiceObjective read_objective(const Config& slo) {
@@ -93,7 +101,8 @@ ServiceObjective read_objective(const Config& slo) {
 
 }  // namespace
 
-Scenario read_scenario(const std::filesystem::path& path, std::span<const std::string> assignments, std::optional<uint64_t> seed) {
+Scenario read_scenario(const std::filesystem::path& path, std::span<const std::string> assignments,
+                       std::optional<uint64_t> seed) {
   return read_scenario(Config::load(path.string(), assignments), seed);
 }
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// A scenario file, read and checked: names resolved to catalogue entries, units to SI, degrees against model and cluster.
-// Every key is documented in docs/scenario.md; a test holds that page and this reader together.
-// Errors: Error(bad_input), one line with file:line: key.
+// A scenario file, read and checked: names resolved to catalogue entries, units to SI, degrees against model and
+// cluster. Every key is documented in docs/scenario.md; a test holds that page and this reader together. Errors:
+// Error(bad_input), one line with file:line: key.
 
 #include <filesystem>
 #include <limits>

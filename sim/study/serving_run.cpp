@@ -17,7 +17,9 @@ namespace dssim {
 namespace {
 
 // Bytes of activations that a token hands to the next stage: hidden state and residual, in 16 bits (what vLLM sends).
-double activation_bytes_per_token(const Architecture& model) { return 2.0 * 2.0 * static_cast<double>(model.hidden); }
+double activation_bytes_per_token(const Architecture& model) {
+  return 2.0 * 2.0 * static_cast<double>(model.hidden);
+}
 
 // An encoder answers with its prefill: there is nothing to decode, whatever the load says about outputs.
 class EncoderStream final : public RequestStream {
@@ -40,8 +42,11 @@ class EncoderStream final : public RequestStream {
 class Observer final : public ServiceObserver {
  public:
   Observer(const Scenario& scenario, const RunOptions& options, const Simulation& simulation)
-      : summary(scenario.objective), simulation_(simulation), progress_(options.progress),
-        expected_(scenario.requests->expected_requests()), positions_(scenario.model.architecture.max_positions) {
+      : summary(scenario.objective),
+        simulation_(simulation),
+        progress_(options.progress),
+        expected_(scenario.requests->expected_requests()),
+        positions_(scenario.model.architecture.max_positions) {
     if (options.requests_csv) csv_.emplace(*options.requests_csv);
   }
 
@@ -86,7 +91,8 @@ void add_replicas(Service& service, const Scenario& scenario, DeploymentSetup& s
     shape.activation_bytes_per_token = activation_bytes_per_token(scenario.model.architecture);
     // An encoder keeps no KV cache, so nothing limits it there.
     constexpr int64_t kUnlimited = int64_t{1} << 40;
-    const int64_t blocks = scenario.model.architecture.is_encoder() ? kUnlimited : setup.fit.memory.kv_tokens / d.kv_block_tokens;
+    const int64_t blocks =
+        scenario.model.architecture.is_encoder() ? kUnlimited : setup.fit.memory.kv_tokens / d.kv_block_tokens;
     KvCache kv(blocks, d.kv_block_tokens, scenario.serving.prefix_cache);
     SchedulerLimits limits = scenario.serving.limits;
     limits.schedules_ahead = setup.cost->stack().schedules_ahead && d.pipeline_parallel == 1;
@@ -110,7 +116,8 @@ Achieved achieved(const std::vector<OperatorPrice>& operators) {
   return sum;
 }
 
-Utilisation measure_utilisation(const Scenario& scenario, DeploymentSetup& setup, const ReplicaUsage& usage, double makespan_s) {
+Utilisation measure_utilisation(const Scenario& scenario, DeploymentSetup& setup, const ReplicaUsage& usage,
+                                double makespan_s) {
   Utilisation u;
   const auto replicas = static_cast<double>(scenario.serving.replicas);
   const double blocks = static_cast<double>(setup.fit.memory.kv_tokens / scenario.deployment.kv_block_tokens);
@@ -177,18 +184,20 @@ ServingReport run_serving(Scenario& scenario, const RunOptions& options) {
   report.trust = trust_of(step_usage, *setup.cost);
   double step_seconds = 0;
   for (const double seconds : step_usage.class_s) step_seconds += seconds;
-  report.bottleneck = find_bottleneck({.summary = observer.summary,
-                                       .breakdown = report.breakdown,
-                                       .utilisation = report.utilisation,
-                                       .max_sequences = scenario.deployment.max_sequences,
-                                       .mean_step_s = usage.steps == 0 ? 0 : step_seconds / static_cast<double>(usage.steps),
-                                       .decode_only_share = step_seconds > 0 ? usage.decode_only_s / step_seconds : 0,
-                                       .gpu_bytes_per_s = scenario.cluster.gpu.memory_bytes_per_s});
+  report.bottleneck =
+      find_bottleneck({.summary = observer.summary,
+                       .breakdown = report.breakdown,
+                       .utilisation = report.utilisation,
+                       .max_sequences = scenario.deployment.max_sequences,
+                       .mean_step_s = usage.steps == 0 ? 0 : step_seconds / static_cast<double>(usage.steps),
+                       .decode_only_share = step_seconds > 0 ? usage.decode_only_s / step_seconds : 0,
+                       .gpu_bytes_per_s = scenario.cluster.gpu.memory_bytes_per_s});
   report.fit = std::move(setup.fit);
   report.notes = std::move(setup.notes);
   if (observer.beyond_positions > 0)
-    report.notes.push_back(fmt::format("{} requests are longer than the model's {} positions; serving.max_model_tokens would refuse them",
-                                       observer.beyond_positions, scenario.model.architecture.max_positions));
+    report.notes.push_back(
+        fmt::format("{} requests are longer than the model's {} positions; serving.max_model_tokens would refuse them",
+                    observer.beyond_positions, scenario.model.architecture.max_positions));
   report.summary = std::move(observer.summary);
   report.capital_usd = scenario.cluster.price_usd();
   report.power_w = scenario.cluster.power_w();
@@ -196,11 +205,14 @@ ServingReport run_serving(Scenario& scenario, const RunOptions& options) {
   return report;
 }
 
-FitReport query_fit(const Scenario& scenario) { return set_up(scenario).fit; }
+FitReport query_fit(const Scenario& scenario) {
+  return set_up(scenario).fit;
+}
 
 StepReport query_step(const Scenario& scenario, const StepQuery& query) {
   DeploymentSetup setup = set_up(scenario);
-  const std::vector<PrefillChunk> chunks(static_cast<size_t>(query.prompts), {query.prefill_tokens, query.past_tokens, true});
+  const std::vector<PrefillChunk> chunks(static_cast<size_t>(query.prompts),
+                                         {query.prefill_tokens, query.past_tokens, true});
   StepShape shape;
   shape.decode_sequences = query.decode_sequences;
   shape.decode_kv_tokens = query.decode_sequences * query.decode_kv_tokens;

@@ -23,8 +23,8 @@ ServingReport run_serving(Scenario& scenario, const RunOptions& options);
 // The memory plan, whether it fits or not.
 FitReport query_fit(const Scenario& scenario);
 
-// One engine iteration, alone: decode_sequences at decode_kv_tokens each (the new token included), together with `prompts`
-// prompts of `prefill_tokens` onto `past_tokens`.
+// One engine iteration, alone: decode_sequences at decode_kv_tokens each (the new token included), together with
+// `prompts` prompts of `prefill_tokens` onto `past_tokens`.
 struct StepQuery {
   int64_t decode_sequences = 0, decode_kv_tokens = 0;
   int64_t prompts = 0, prefill_tokens = 0, past_tokens = 0;

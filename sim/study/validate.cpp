@@ -26,10 +26,12 @@ Latencies read_measured(const std::filesystem::path& path) {
   bool any = false;
   while (csv.next()) {
     const double arrival = csv.number(0), first = csv.number(2), done = csv.number(3);
-    if (!(arrival <= first && first <= done)) throw csv.error(2, "arrival, first_token and done must follow each other in time");
+    if (!(arrival <= first && first <= done))
+      throw csv.error(2, "arrival, first_token and done must follow each other in time");
     measured.ttft.add(first - arrival);
     measured.e2e.add(done - arrival);
-    if (const auto output = csv.integer(1); output > 1) measured.tpot.add((done - first) / static_cast<double>(output - 1));
+    if (const auto output = csv.integer(1); output > 1)
+      measured.tpot.add((done - first) / static_cast<double>(output - 1));
     first_arrival = any ? std::min(first_arrival, arrival) : arrival;
     last_done = std::max(last_done, done);
     any = true;
@@ -67,8 +69,10 @@ struct Errors {
 };
 
 StepPrice price_row(const CsvTable& csv, StepModel& steps, std::string_view& kind, StepUsage& usage) {
-  const int64_t decodes = csv.integer(1), prefill = csv.integer(2), decode_kv = csv.integer(3), prefill_kv = csv.integer(4);
-  if (decodes < 0 || prefill < 0 || decodes + prefill == 0) throw csv.error(1, "an iteration has decodes, prefill tokens, or both");
+  const int64_t decodes = csv.integer(1), prefill = csv.integer(2), decode_kv = csv.integer(3),
+                prefill_kv = csv.integer(4);
+  if (decodes < 0 || prefill < 0 || decodes + prefill == 0)
+    throw csv.error(1, "an iteration has decodes, prefill tokens, or both");
   if (decode_kv < decodes) throw csv.error(3, "must count at least one token for each decoding sequence");
   if (prefill_kv < prefill) throw csv.error(4, "must count at least the prefill tokens");
   const std::array<PrefillChunk, 1> chunk{{{prefill, prefill_kv - prefill, true}}};
@@ -89,7 +93,8 @@ std::vector<IterationErrors> compare_iterations(const std::filesystem::path& pat
     if (measured <= 0) throw csv.error(0, "must be more than zero");
     std::string_view kind;
     const double predicted = price_row(csv, steps, kind, usage).total_s();
-    errors[static_cast<size_t>(std::find(kKinds.begin(), kKinds.end(), kind) - kKinds.begin())].add(measured, predicted);
+    errors[static_cast<size_t>(std::find(kKinds.begin(), kKinds.end(), kind) - kKinds.begin())].add(measured,
+                                                                                                    predicted);
     errors[3].add(measured, predicted);
   }
   if (errors[3].magnitude.count() == 0) throw bad_input(fmt::format("{}: has no rows", path.string()));
@@ -107,11 +112,13 @@ std::vector<IterationErrors> compare_iterations(const std::filesystem::path& pat
 
 ValidationReport validate(Scenario& scenario, const std::optional<std::filesystem::path>& requests,
                           const std::optional<std::filesystem::path>& iterations) {
-  if (!requests && !iterations) throw bad_input("dssim validate: give measured --requests FILE, --iterations FILE, or both");
+  if (!requests && !iterations)
+    throw bad_input("dssim validate: give measured --requests FILE, --iterations FILE, or both");
   ValidationReport report;
   if (requests) {
     const Latencies measured = read_measured(*requests);
-    const Config workload = Config::parse(fmt::format("kind = \"csv\"\nfile = '''{}'''\n", std::filesystem::absolute(*requests).string()), scenario.path);
+    const Config workload = Config::parse(
+        fmt::format("kind = \"csv\"\nfile = '''{}'''\n", std::filesystem::absolute(*requests).string()), scenario.path);
     scenario.requests = make_request_stream(workload, scenario.seed, {});
     const ServingReport run = run_serving(scenario, {});
     report.setup = run.fit.setup;

@@ -14,7 +14,8 @@ using test::run_scenario;
 
 // One request at a time: the replica is a single server, and a request's service time is done − scheduled.
 std::string one_server(const std::string& rate, const std::string& output, int requests) {
-  return test::kLlamaOnH100 + "[serving]\nstack = \"vllm-0.14\"\nmax_sequences = 1\n[workload]\nkind = \"poisson\"\nrate = \"" + rate +
+  return test::kLlamaOnH100 +
+         "[serving]\nstack = \"vllm-0.14\"\nmax_sequences = 1\n[workload]\nkind = \"poisson\"\nrate = \"" + rate +
          "\"\nrequests = " + std::to_string(requests) + "\nprompt = { tokens = 512 }\noutput = " + output + "\n";
 }
 
@@ -49,7 +50,8 @@ TEST(Queueing, MD1) {
 
 // M/G/1 with lognormal output lengths, close to M/M/1's variance: Pollaczek–Khinchine, W = λ E[S²] / (2 (1 − ρ)).
 TEST(Queueing, MG1) {
-  const std::string output = "{ tokens = { lognormal = { median = 40, sigma = 0.83, max = 2000 } } }";  // variation coefficient ≈ 1
+  const std::string output =
+      "{ tokens = { lognormal = { median = 40, sigma = 0.83, max = 2000 } } }";  // variation coefficient ≈ 1
   const auto probe = run_scenario(one_server("1/s", output, 4000));
   const double service = moments_of(probe.rows, probe.frontend_s).service;
   const auto run = run_scenario(one_server(std::to_string(0.5 / service) + "/s", output, 200000));
@@ -61,9 +63,10 @@ TEST(Queueing, MG1) {
 
 // Little's law on the whole service: mean number in system (by integration over time) = arrival rate × mean latency.
 TEST(Queueing, LittlesLaw) {
-  const auto run = run_scenario(test::kLlamaOnH100 +
-                                "[serving]\nstack = \"vllm-0.14\"\n[workload]\nkind = \"trace\"\ntrace = \"azure-2023-conv\"\n"
-                                "rate = \"10/s\"\nrequests = 3000\n");
+  const auto run =
+      run_scenario(test::kLlamaOnH100 +
+                   "[serving]\nstack = \"vllm-0.14\"\n[workload]\nkind = \"trace\"\ntrace = \"azure-2023-conv\"\n"
+                   "rate = \"10/s\"\nrequests = 3000\n");
   std::vector<std::pair<double, int>> changes;
   double latency = 0;
   for (const Row& row : run.rows) {

@@ -24,12 +24,42 @@ json run_json(const std::string& arguments) {
 
 TEST(Answers, JsonHasTheContractsKeys) {
   const json answer = run_json(kScenario + " --set workload.requests=300 --set cluster.storage=local-nvme");
-  for (const char* path :
-       {"/scenario", "/kind", "/seed", "/fits", "/memory/weights_bytes", "/memory/kv_bytes", "/memory/activation_bytes", "/memory/reserved_bytes",
-        "/memory/kv_tokens", "/requests/offered", "/requests/completed", "/requests/rejected", "/requests/preempted", "/ttft_s/mean", "/ttft_s/p50",
-        "/ttft_s/p90", "/ttft_s/p95", "/ttft_s/p99", "/ttft_s/max", "/tpot_s/p99", "/e2e_s/mean", "/queue_s/p50", "/throughput/requests_per_s",
-        "/throughput/input_tokens_per_s", "/throughput/output_tokens_per_s", "/throughput/goodput_requests_per_s", "/breakdown", "/bottleneck",
-        "/utilisation", "/trust/inside", "/trust/edge", "/trust/outside", "/trust/sources", "/simulated_s", "/wall_s", "/load_s"})
+  for (const char* path : {"/scenario",
+                           "/kind",
+                           "/seed",
+                           "/fits",
+                           "/memory/weights_bytes",
+                           "/memory/kv_bytes",
+                           "/memory/activation_bytes",
+                           "/memory/reserved_bytes",
+                           "/memory/kv_tokens",
+                           "/requests/offered",
+                           "/requests/completed",
+                           "/requests/rejected",
+                           "/requests/preempted",
+                           "/ttft_s/mean",
+                           "/ttft_s/p50",
+                           "/ttft_s/p90",
+                           "/ttft_s/p95",
+                           "/ttft_s/p99",
+                           "/ttft_s/max",
+                           "/tpot_s/p99",
+                           "/e2e_s/mean",
+                           "/queue_s/p50",
+                           "/throughput/requests_per_s",
+                           "/throughput/input_tokens_per_s",
+                           "/throughput/output_tokens_per_s",
+                           "/throughput/goodput_requests_per_s",
+                           "/breakdown",
+                           "/bottleneck",
+                           "/utilisation",
+                           "/trust/inside",
+                           "/trust/edge",
+                           "/trust/outside",
+                           "/trust/sources",
+                           "/simulated_s",
+                           "/wall_s",
+                           "/load_s"})
     EXPECT_TRUE(answer.contains(json::json_pointer(path))) << path;
   EXPECT_EQ(answer["kind"], "serving");
   EXPECT_EQ(answer["requests"]["completed"], 300);
@@ -44,15 +74,18 @@ TEST(Answers, StepAndFit) {
   EXPECT_NEAR(sum, step["step_s"].get<double>(), 1e-9);
   EXPECT_NEAR(shares, 1, 1e-9);
   EXPECT_GT(run_json("step " + kScenario + " --decode 64 --kv 4096")["step_s"], step["step_s"]);
-  EXPECT_GT(run_json("step " + kScenario + " --prefill 2048 --past 8192")["step_s"], run_json("step " + kScenario + " --prefill 2048")["step_s"]);
+  EXPECT_GT(run_json("step " + kScenario + " --prefill 2048 --past 8192")["step_s"],
+            run_json("step " + kScenario + " --prefill 2048")["step_s"]);
   const json fit = run_json("fit " + kScenario);
   EXPECT_EQ(fit["fits"], true);
   EXPECT_GT(fit["memory"]["kv_tokens"], 100000);
 }
 
 TEST(Answers, SeedsAndFilesRepeat) {
-  const TemporaryFile scenario(".toml", test::kLlamaOnH100 + "[workload]\nkind = \"poisson\"\nrate = \"5/s\"\nrequests = 200\nprompt = { tokens = 300 }\n"
-                                                             "output = { tokens = 50 }\n");
+  const TemporaryFile scenario(
+      ".toml", test::kLlamaOnH100 +
+                   "[workload]\nkind = \"poisson\"\nrate = \"5/s\"\nrequests = 200\nprompt = { tokens = 300 }\n"
+                   "output = { tokens = 50 }\n");
   const auto rows = [&](const std::string& options) {
     const TemporaryFile csv(".csv");
     EXPECT_EQ(dssim(scenario.path().string() + " --quiet --requests " + csv.path().string() + options).status, 0);
@@ -67,8 +100,8 @@ TEST(Answers, SeedsAndFilesRepeat) {
 }
 
 TEST(Answers, ConsoleFitsEightyColumns) {
-  for (const std::string& command : {kScenario + " --set workload.requests=200", "fit " + kScenario, "step " + kScenario + " --decode 8 --kv 500",
-                                     std::string("--help")}) {
+  for (const std::string& command : {kScenario + " --set workload.requests=200", "fit " + kScenario,
+                                     "step " + kScenario + " --decode 8 --kv 500", std::string("--help")}) {
     const auto run = dssim(command);
     EXPECT_EQ(run.status, 0) << run.error;
     EXPECT_EQ(run.out.find('\x1b'), std::string::npos) << "colour without a terminal";
@@ -94,10 +127,14 @@ TEST(Answers, QuietAndOut) {
 
 // A long run, stopped by the signal Ctrl-C sends: the answer so far, marked partial.
 TEST(Answers, CtrlCEndsWithThePartialAnswer) {
-  const TemporaryFile scenario(".toml", test::kLlamaOnH100 + "[workload]\nkind = \"closed-loop\"\nusers = 64\nduration = \"100000 h\"\nprompt = { tokens = 300 }\n"
-                                                             "output = { tokens = 50 }\n");
+  const TemporaryFile scenario(
+      ".toml",
+      test::kLlamaOnH100 +
+          "[workload]\nkind = \"closed-loop\"\nusers = 64\nduration = \"100000 h\"\nprompt = { tokens = 300 }\n"
+          "output = { tokens = 50 }\n");
   const TemporaryFile out(".json");
-  const std::string command = "timeout --preserve-status -s INT 1 " + std::string(DSSIM_BINARY) + " " + scenario.path().string() + " --json - >" + out.path().string();
+  const std::string command = "timeout --preserve-status -s INT 1 " + std::string(DSSIM_BINARY) + " " +
+                              scenario.path().string() + " --json - >" + out.path().string();
   const int status = std::system(command.c_str());
   EXPECT_EQ(WEXITSTATUS(status), 0);
   const json answer = json::parse(test::contents(out.path()));

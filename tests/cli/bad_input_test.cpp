@@ -48,7 +48,7 @@ const Case kCases[] = {
     {"cluster.fabric=ndr400-rial", "did you mean 'ndr400-rail'?"},
     {"cluster.override.gpu.memory_bandwith=1 TB/s", "memory_bandwidth"},
     {"cluster.override.gpu.memory_bandwidth=1 TB", "is not a bandwidth"},
-    {"cluster.nod=x", "did you mean 'node'?"},
+    {"cluster.nod=x", "did you mean 'node' or 'nodes'?"},
     {"model.name=llama-3-8", "did you mean 'llama-3-8b'?"},
     {"model.weights=bf17", "did you mean 'bf16'?"},
     {"model.config=nowhere.json", "model.config"},
@@ -95,7 +95,8 @@ TEST(BadInput, EachMistakeIsOneLine) {
     const TemporaryFile json(".json"), csv(".csv");
     std::filesystem::remove(json.path());
     std::filesystem::remove(csv.path());
-    const auto run = dssim(scenario.path().string() + " --set '" + c.set + "' --json " + json.path().string() + " --requests " + csv.path().string());
+    const auto run = dssim(scenario.path().string() + " --set '" + c.set + "' --json " + json.path().string() +
+                           " --requests " + csv.path().string());
     expect_refused(run, c.expected, c.set);
     EXPECT_FALSE(std::filesystem::exists(json.path())) << c.set;
     EXPECT_FALSE(std::filesystem::exists(csv.path())) << c.set;
@@ -104,8 +105,10 @@ TEST(BadInput, EachMistakeIsOneLine) {
 }
 
 TEST(BadInput, NamesFileAndLine) {
-  const TemporaryFile scenario(".toml", "[cluster]\nnode = \"dgx-h100\"\n[model]\nname = \"llama-3-8b\"\nwieghts = \"fp8\"\n");
-  expect_refused(dssim("fit " + scenario.path().string()), scenario.path().string() + ":5: model.wieghts: unknown key 'wieghts'; did you mean 'weights'?",
+  const TemporaryFile scenario(".toml",
+                               "[cluster]\nnode = \"dgx-h100\"\n[model]\nname = \"llama-3-8b\"\nwieghts = \"fp8\"\n");
+  expect_refused(dssim("fit " + scenario.path().string()),
+                 scenario.path().string() + ":5: model.wieghts: unknown key 'wieghts'; did you mean 'weights'?",
                  "a mistyped key");
   const TemporaryFile broken(".toml", "[cluster]\nnode = \n");
   expect_refused(dssim(broken.path().string()), broken.path().string() + ":2: not valid TOML", "a syntax error");
@@ -118,8 +121,10 @@ TEST(BadInput, Files) {
   expect_refused(dssim(empty.path().string()), "[cluster]", "an empty scenario");
   const auto with_csv = [](const std::string& csv) {
     const TemporaryFile rows(".csv", csv);
-    const TemporaryFile scenario(".toml", "[cluster]\nnode = \"dgx-h100\"\ngpus = 1\n[model]\nname = \"llama-3-8b\"\n[workload]\nkind = \"csv\"\nfile = \"" +
-                                              rows.path().string() + "\"\n");
+    const TemporaryFile scenario(".toml",
+                                 "[cluster]\nnode = \"dgx-h100\"\ngpus = 1\n[model]\nname = "
+                                 "\"llama-3-8b\"\n[workload]\nkind = \"csv\"\nfile = \"" +
+                                     rows.path().string() + "\"\n");
     return dssim(scenario.path().string());
   };
   EXPECT_EQ(with_csv("arrival,input,output\n0,10,5\n").status, 0);
@@ -151,8 +156,10 @@ TEST(BadInput, CommandLine) {
 }
 
 TEST(BadInput, WhatDoesNotFitSaysWhatWould) {
-  const TemporaryFile scenario(".toml", "[cluster]\nnode = \"rtx-4090-1\"\n[model]\nname = \"llama-2-70b\"\n[workload]\nkind = \"constant\"\nrate = \"1/s\"\n"
-                                        "requests = 1\nprompt = { tokens = 10 }\noutput = { tokens = 10 }\n");
+  const TemporaryFile scenario(".toml",
+                               "[cluster]\nnode = \"rtx-4090-1\"\n[model]\nname = \"llama-2-70b\"\n[workload]\nkind = "
+                               "\"constant\"\nrate = \"1/s\"\n"
+                               "requests = 1\nprompt = { tokens = 10 }\noutput = { tokens = 10 }\n");
   const auto run = dssim(scenario.path().string());
   expect_refused(run, "short by", "70B on one RTX 4090", 3);
   const auto json = dssim("fit " + scenario.path().string() + " --json -");
@@ -161,7 +168,8 @@ TEST(BadInput, WhatDoesNotFitSaysWhatWould) {
   EXPECT_NE(json.out.find("shortfall_bytes"), std::string::npos);
 }
 
-// Seeded mutations of a scenario, through the whole program: it answers, refuses (2) or cannot run (3), and never anything else.
+// Seeded mutations of a scenario, through the whole program: it answers, refuses (2) or cannot run (3), and never
+// anything else.
 TEST(BadInput, MutatedScenarios) {
   std::mt19937 random(3);
   int refused = 0;
@@ -170,9 +178,14 @@ TEST(BadInput, MutatedScenarios) {
     for (int edits = 1 + static_cast<int>(random() % 3); edits > 0; --edits) {
       const size_t at = random() % text.size();
       switch (random() % 3) {
-        case 0: text[at] = static_cast<char>(32 + random() % 95); break;
-        case 1: text.erase(at, 1 + random() % 4); break;
-        default: text.insert(at, 1, "\"[]{}=.,\n#0-e"[random() % 13]);
+        case 0:
+          text[at] = static_cast<char>(32 + random() % 95);
+          break;
+        case 1:
+          text.erase(at, 1 + random() % 4);
+          break;
+        default:
+          text.insert(at, 1, "\"[]{}=.,\n#0-e"[random() % 13]);
       }
     }
     const TemporaryFile scenario(".toml", text);

@@ -22,7 +22,8 @@ Request request(uint64_t id, int64_t input, int64_t output, double arrival_s = 0
   return r;
 }
 
-Scheduler make(const SchedulerLimits& limits, int64_t blocks, const char* policy = "chunked-prefill", bool prefix_cache = false) {
+Scheduler make(const SchedulerLimits& limits, int64_t blocks, const char* policy = "chunked-prefill",
+               bool prefix_cache = false) {
   return Scheduler(limits, KvCache(blocks, 16, prefix_cache), make_policy(policy));
 }
 
@@ -203,8 +204,8 @@ struct Load {
 };
 class RandomLoad : public testing::TestWithParam<Load> {};
 
-// Random requests on a small cache: at every step blocks and requests are conserved, limits hold, and in the end every request
-// has ended exactly once with as many tokens computed as it takes.
+// Random requests on a small cache: at every step blocks and requests are conserved, limits hold, and in the end every
+// request has ended exactly once with as many tokens computed as it takes.
 TEST_P(RandomLoad, ConservesBlocksRequestsAndTokens) {
   const Load load = GetParam();
   std::mt19937 random(11);
@@ -256,21 +257,23 @@ TEST_P(RandomLoad, ConservesBlocksRequestsAndTokens) {
   EXPECT_EQ(s.kv().free_blocks(), s.kv().total_blocks());
   for (const auto& [id, times] : ended) EXPECT_EQ(times, 1) << id;
   EXPECT_GT(completed, 50);
-  // Every output token came from a decode or from the end of a (re)computed prompt. Static batching pads beyond that, and
-  // requests that timed out leave tokens behind.
+  // Every output token came from a decode or from the end of a (re)computed prompt. Static batching pads beyond that,
+  // and requests that timed out leave tokens behind.
   if (load.timeouts || std::string(load.policy) == "static-batch")
     EXPECT_GE(decoded + yielded, expected_tokens);
   else
     EXPECT_EQ(decoded + yielded, expected_tokens);
-  if (std::string(load.policy) == "chunked-prefill" && !load.timeouts) EXPECT_GT(preemptions, 0) << "the cache was meant to be too small";
+  if (std::string(load.policy) == "chunked-prefill" && !load.timeouts)
+    EXPECT_GT(preemptions, 0) << "the cache was meant to be too small";
 }
 
-INSTANTIATE_TEST_SUITE_P(All, RandomLoad,
-                         testing::Values(Load{"chunked-prefill", false, 1, false}, Load{"chunked-prefill", true, 1, false},
-                                         Load{"chunked-prefill", false, 3, false}, Load{"chunked-prefill", true, 2, true},
-                                         Load{"chunked-prefill", false, 1, false, true}, Load{"chunked-prefill", true, 1, true, true},
-                                         Load{"prefill-first", false, 1, false}, Load{"prefill-first", true, 1, true},
-                                         Load{"static-batch", false, 1, false}, Load{"static-batch", true, 1, true}));
+INSTANTIATE_TEST_SUITE_P(
+    All, RandomLoad,
+    testing::Values(Load{"chunked-prefill", false, 1, false}, Load{"chunked-prefill", true, 1, false},
+                    Load{"chunked-prefill", false, 3, false}, Load{"chunked-prefill", true, 2, true},
+                    Load{"chunked-prefill", false, 1, false, true}, Load{"chunked-prefill", true, 1, true, true},
+                    Load{"prefill-first", false, 1, false}, Load{"prefill-first", true, 1, true},
+                    Load{"static-batch", false, 1, false}, Load{"static-batch", true, 1, true}));
 
 }  // namespace
 }  // namespace dssim

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What must hold whatever the figures are: repeatability, conservation, monotonicity, and that working ahead changes nothing.
+// What must hold whatever the figures are: repeatability, conservation, monotonicity, and that working ahead changes
+// nothing.
 #include <gtest/gtest.h>
 
 #include "sim/base/files.hpp"
@@ -14,9 +15,12 @@ namespace {
 
 using test::run_scenario;
 
-std::string trace_run(const std::string& serving, const std::string& rate, int requests, const std::string& cluster = "gpus = 1\n") {
-  return "[cluster]\nnode = \"dgx-h100\"\n" + cluster + "[model]\nname = \"llama-3-8b\"\n[serving]\nstack = \"vllm-0.14\"\n" + serving +
-         "[workload]\nkind = \"trace\"\ntrace = \"azure-2023-conv\"\nrate = \"" + rate + "\"\nrequests = " + std::to_string(requests) + "\n";
+std::string trace_run(const std::string& serving, const std::string& rate, int requests,
+                      const std::string& cluster = "gpus = 1\n") {
+  return "[cluster]\nnode = \"dgx-h100\"\n" + cluster +
+         "[model]\nname = \"llama-3-8b\"\n[serving]\nstack = \"vllm-0.14\"\n" + serving +
+         "[workload]\nkind = \"trace\"\ntrace = \"azure-2023-conv\"\nrate = \"" + rate +
+         "\"\nrequests = " + std::to_string(requests) + "\n";
 }
 
 // The same service, stepping through the event queue at every iteration.
@@ -39,7 +43,8 @@ std::vector<RequestRecord> simulate(const std::string& toml, bool work_ahead) {
     shape.stage_gpus = stages;
     shape.work_ahead = work_ahead;
     KvCache kv(setup.fit.memory.kv_tokens / 16, 16, false);
-    service.add_replica(shape, Scheduler(scenario.serving.limits, std::move(kv), make_policy(scenario.serving.policy)), *setup.steps);
+    service.add_replica(shape, Scheduler(scenario.serving.limits, std::move(kv), make_policy(scenario.serving.policy)),
+                        *setup.steps);
   }
   service.start();
   simulation.run();
@@ -76,7 +81,8 @@ TEST(Serving, TwoRunsAreByteIdentical) {
 }
 
 TEST(Serving, EveryOfferedRequestEndsOnce) {
-  for (const char* serving : {"", "max_queue = 5\n", "kv_tokens = 9000\n", "replicas = 2\nprefix_cache = true\n", "policy = \"static-batch\"\n"}) {
+  for (const char* serving : {"", "max_queue = 5\n", "kv_tokens = 9000\n", "replicas = 2\nprefix_cache = true\n",
+                              "policy = \"static-batch\"\n"}) {
     const auto run = run_scenario(trace_run(serving, "40/s", 1500, "gpus = 2\n"), {"workload.timeout=60 s"});
     const ServingSummary& s = run.report.summary;
     EXPECT_EQ(s.offered_count(), 1500u) << serving;
@@ -111,11 +117,15 @@ TEST(Serving, MoreOfAnythingNeverHurts) {
   EXPECT_LT(throughput({"serving.max_sequences=32"}), throughput({"serving.max_sequences=128"}));
 }
 
-// Pipeline stages on two nodes hand activations over the fabric: slower links, never faster answers; and the flows are there.
+// Pipeline stages on two nodes hand activations over the fabric: slower links, never faster answers; and the flows are
+// there.
 TEST(Serving, PipelineStagesCrossTheFabric) {
-  const std::string toml = "[cluster]\nnode = \"dgx-h100\"\nnodes = 2\ngpus = 16\nfabric = \"ndr400-rail\"\n[model]\nname = \"llama-3-70b\"\n[serving]\n"
-                           "stack = \"vllm-0.14\"\ntensor_parallel = 8\npipeline_parallel = 2\n[workload]\nkind = \"poisson\"\nrate = \"3/s\"\n"
-                           "requests = 60\nprompt = { tokens = 2000 }\noutput = { tokens = 50 }\n";
+  const std::string toml =
+      "[cluster]\nnode = \"dgx-h100\"\nnodes = 2\ngpus = 16\nfabric = \"ndr400-rail\"\n[model]\nname = "
+      "\"llama-3-70b\"\n[serving]\n"
+      "stack = \"vllm-0.14\"\ntensor_parallel = 8\npipeline_parallel = 2\n[workload]\nkind = \"poisson\"\nrate = "
+      "\"3/s\"\n"
+      "requests = 60\nprompt = { tokens = 2000 }\noutput = { tokens = 50 }\n";
   const auto mean_e2e = [&](const std::vector<std::string>& set) {
     return test::run_forked([&] {
       const auto run = run_scenario(toml, set);

@@ -28,9 +28,11 @@ inline std::string contents(const std::filesystem::path& path) {
 // `arguments` as a shell would see them. Standard input is empty.
 inline Output dssim(const std::string& arguments) {
   const TemporaryFile out(".out"), error(".err");
-  const std::string command = std::string(DSSIM_BINARY) + " " + arguments + " </dev/null >" + out.path().string() + " 2>" + error.path().string();
+  const std::string command = std::string(DSSIM_BINARY) + " " + arguments + " </dev/null >" + out.path().string() +
+                              " 2>" + error.path().string();
   const int status = std::system(command.c_str());
-  return {contents(out.path()), contents(error.path()), WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status)};
+  return {contents(out.path()), contents(error.path()),
+          WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status)};
 }
 
 }  // namespace dssim::test

@@ -34,7 +34,8 @@ struct Run {
 class TemporaryFile {
  public:
   explicit TemporaryFile(const std::string& suffix, const std::string& content = "")
-      : path_(std::filesystem::temp_directory_path() / ("dssim_" + std::to_string(getpid()) + "_" + std::to_string(next_++) + suffix)) {
+      : path_(std::filesystem::temp_directory_path() /
+              ("dssim_" + std::to_string(getpid()) + "_" + std::to_string(next_++) + suffix)) {
     std::ofstream(path_) << content;
   }
   ~TemporaryFile() { std::filesystem::remove(path_); }

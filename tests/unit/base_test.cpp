@@ -91,7 +91,8 @@ TEST(Random, StreamsAreNamedAndIndependent) {
   EXPECT_NE(first, next_seed.uniform());
 }
 
-// Means and variances against theory: with n draws the mean's standard error is σ/√n; five of them never fail by chance.
+// Means and variances against theory: with n draws the mean's standard error is σ/√n; five of them never fail by
+// chance.
 TEST(Random, DistributionsFollowTheory) {
   RandomStream r(1, "test");
   constexpr int kDraws = 200000;

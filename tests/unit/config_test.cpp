@@ -20,10 +20,13 @@ std::string error_of(const std::function<void()>& action) {
   return "no error";
 }
 
-Config parse(const std::string& text, std::vector<std::string> set = {}) { return Config::parse(text, "s.toml", set); }
+Config parse(const std::string& text, std::vector<std::string> set = {}) {
+  return Config::parse(text, "s.toml", set);
+}
 
 TEST(Config, ReadsEveryKind) {
-  const Config c = parse("a = 3\nb = 0.5\nc = \"x\"\nd = true\ne = [1, 2]\n[t]\nsize = \"1 GB\"\n[[list]]\nv = 1\n[[list]]\nv = 2\n");
+  const Config c = parse(
+      "a = 3\nb = 0.5\nc = \"x\"\nd = true\ne = [1, 2]\n[t]\nsize = \"1 GB\"\n[[list]]\nv = 1\n[[list]]\nv = 2\n");
   EXPECT_EQ(c.integer("a", {0, 9}), 3);
   EXPECT_EQ(c.number("b", {0, 1}), 0.5);
   EXPECT_EQ(c.text("c"), "x");
@@ -51,12 +54,13 @@ TEST(Config, RefusesUnknownKeysWithTheNearest) {
   const Config t = c.table("serving");
   t.integer("replicas", {1, 9});
   t.integer("max_sequences", {1, 9}, 1);
-  EXPECT_EQ(error_of([&] { c.finish(); }), "s.toml:3: serving.max_sequence: unknown key 'max_sequence'; did you mean 'max_sequences'?");
+  EXPECT_EQ(error_of([&] { c.finish(); }),
+            "s.toml:3: serving.max_sequence: unknown key 'max_sequence'; did you mean 'max_sequences'?");
 }
 
 TEST(Config, AssignmentsReplaceAndAdd) {
-  const Config c = parse("[workload]\nrate = \"4/s\"\n", {"workload.rate=8/s", "serving.replicas=2",
-                                                         "cluster.override.gpu.memory_bandwidth=4.8 TB/s"});
+  const Config c = parse("[workload]\nrate = \"4/s\"\n",
+                         {"workload.rate=8/s", "serving.replicas=2", "cluster.override.gpu.memory_bandwidth=4.8 TB/s"});
   EXPECT_EQ(c.table("workload").quantity("rate", Dimension::rate), 8);
   EXPECT_EQ(c.table("serving").integer("replicas", {1, 9}), 2);
   EXPECT_EQ(c.table("cluster").table("override").quantity("gpu.memory_bandwidth", Dimension::bandwidth), 4.8e12);
@@ -74,7 +78,9 @@ TEST(Config, SyntaxErrorsCarryTheLine) {
 
 // Seeded mutations of a valid document: whatever comes out, reading it must end in a value or in Error(bad_input).
 TEST(Config, MutatedDocumentsNeverEscape) {
-  const std::string valid = "title = \"x\"\nseed = 42\n[cluster]\nnode = \"dgx-h100\"\nnodes = 1\n[workload]\nrate = \"4/s\"\nprompt = { tokens = 575 }\n";
+  const std::string valid =
+      "title = \"x\"\nseed = 42\n[cluster]\nnode = \"dgx-h100\"\nnodes = 1\n[workload]\nrate = \"4/s\"\nprompt = { "
+      "tokens = 575 }\n";
   std::mt19937 random(7);
   int errors = 0;
   for (int round = 0; round < 3000; ++round) {
@@ -82,9 +88,14 @@ TEST(Config, MutatedDocumentsNeverEscape) {
     for (int edits = 1 + static_cast<int>(random() % 4); edits > 0; --edits) {
       const size_t at = random() % text.size();
       switch (random() % 3) {
-        case 0: text[at] = static_cast<char>(random() % 256); break;
-        case 1: text.erase(at, 1 + random() % 5); break;
-        default: text.insert(at, 1, "\"[]{}=.,\n#0-e"[random() % 13]);
+        case 0:
+          text[at] = static_cast<char>(random() % 256);
+          break;
+        case 1:
+          text.erase(at, 1 + random() % 5);
+          break;
+        default:
+          text.insert(at, 1, "\"[]{}=.,\n#0-e"[random() % 13]);
       }
       if (text.empty()) text = "x";
     }

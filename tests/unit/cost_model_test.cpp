@@ -56,23 +56,26 @@ TEST(CostModel, KvHeadsTradeAgainstSequences) {
 }
 
 TEST(CostModel, MoreOfAResourceNeverCosts) {
-  const Gpu base = load_gpu("h100-sxm");
-  Gpu wide = base, fast = base;
-  wide.memory_bytes_per_s *= 1.5;
-  for (auto& rate : fast.dense_flops_per_s) rate *= 1.5;
-  const CostModel cost = CostModel::load_from(kProfiles, base, "vllm-0.14");
-  for (const Gpu& better : {wide, fast}) {
-    const CostModel other = CostModel::load_from(kProfiles, better, "vllm-0.14");
-    EXPECT_TRUE(other.transferred());
-    for (const double m : {1.0, 17.0, 300.0, 5000.0}) {
-      EXPECT_LE(other.gemm(Precision::bf16, m, 5000, 5000).seconds, cost.gemm(Precision::bf16, m, 5000, 5000).seconds);
-      const AttentionHeads heads{32, 8, 128, Precision::bf16};
-      const AttentionChunk chunk{m, 1000};
-      EXPECT_LE(other.decode_attention(heads, m, m * 700).seconds, cost.decode_attention(heads, m, m * 700).seconds);
-      EXPECT_LE(other.prefill_attention(heads, {&chunk, 1}).seconds,
-                cost.prefill_attention(heads, {&chunk, 1}).seconds);
-      EXPECT_LE(other.elementwise(Elementwise::add_rmsnorm, m, 4096).seconds,
-                cost.elementwise(Elementwise::add_rmsnorm, m, 4096).seconds);
+  for (const auto& [name, stack] : {std::pair{"h100-sxm", "vllm-0.14"}, std::pair{"rtx-4090", "vllm-0.19"}}) {
+    const Gpu base = load_gpu(name);
+    Gpu wide = base, fast = base;
+    wide.memory_bytes_per_s *= 1.02;
+    for (auto& rate : fast.dense_flops_per_s) rate *= 1.02;
+    const CostModel cost = CostModel::load_from(kProfiles, base, stack);
+    for (const Gpu& better : {wide, fast}) {
+      const CostModel other = CostModel::load_from(kProfiles, better, stack);
+      EXPECT_TRUE(other.transferred());
+      for (const double m : {1.0, 17.0, 300.0, 5000.0}) {
+        EXPECT_LE(other.gemm(Precision::bf16, m, 5000, 5000).seconds,
+                  cost.gemm(Precision::bf16, m, 5000, 5000).seconds);
+        const AttentionHeads heads{32, 8, 128, Precision::bf16};
+        const AttentionChunk chunk{m, 1000};
+        EXPECT_LE(other.decode_attention(heads, m, m * 700).seconds, cost.decode_attention(heads, m, m * 700).seconds);
+        EXPECT_LE(other.prefill_attention(heads, {&chunk, 1}).seconds,
+                  cost.prefill_attention(heads, {&chunk, 1}).seconds);
+        EXPECT_LE(other.elementwise(Elementwise::add_rmsnorm, m, 4096).seconds,
+                  cost.elementwise(Elementwise::add_rmsnorm, m, 4096).seconds);
+      }
     }
   }
 }

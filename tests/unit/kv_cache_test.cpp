@@ -104,7 +104,8 @@ TEST(KvCache, ConservesBlocksUnderRandomUse) {
     }
     std::vector<uint32_t> distinct;
     int64_t unhashed = 0;
-    for (const auto& h : live) distinct.insert(distinct.end(), h.blocks.begin(), h.blocks.end()), unhashed += h.unhashed;
+    for (const auto& h : live)
+      distinct.insert(distinct.end(), h.blocks.begin(), h.blocks.end()), unhashed += h.unhashed;
     std::sort(distinct.begin(), distinct.end());
     distinct.erase(std::unique(distinct.begin(), distinct.end()), distinct.end());
     ASSERT_EQ(kv.free_blocks() + unhashed + static_cast<int64_t>(distinct.size()), kv.total_blocks());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The layering rule over the include graph: a folder includes only itself and folders above it; SimGrid is seen in sim/engine
-// and platforms alone, toml++ in sim/base alone, JSON output in sim/report alone.
+// The layering rule over the include graph: a folder includes only itself and folders above it; SimGrid is seen in
+// sim/engine and platforms alone, toml++ in sim/base alone, JSON output in sim/report alone.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -15,8 +15,9 @@ namespace dssim {
 namespace {
 namespace fs = std::filesystem;
 
-const std::vector<std::string> kLayers{"sim/base",    "sim/engine",  "platforms",   "kernels",      "workloads",  "sim/results", "sim/network",
-                                       "sim/storage", "sim/serving", "sim/training", "sim/report", "sim/study",   "sim/cli"};
+const std::vector<std::string> kLayers{"sim/base",    "sim/engine",  "platforms",   "kernels",     "workloads",
+                                       "sim/results", "sim/network", "sim/storage", "sim/serving", "sim/training",
+                                       "sim/report",  "sim/study",   "sim/cli"};
 
 int layer_of(const std::string& path) {
   for (size_t i = 0; i < kLayers.size(); ++i)
@@ -79,7 +80,8 @@ TEST(Layering, LibrariesStayInTheirRooms) {
 
 TEST(Layering, IncludesAreRootedAtTheRepository) {
   for (const auto& include : all_includes())
-    if (include.what.find("..") != std::string::npos) ADD_FAILURE() << include.file << ":" << include.line << " " << include.what;
+    if (include.what.find("..") != std::string::npos)
+      ADD_FAILURE() << include.file << ":" << include.line << " " << include.what;
 }
 
 }  // namespace

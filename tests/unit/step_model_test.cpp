@@ -79,6 +79,23 @@ TEST_F(Steps, ADecodeBatchIsPaddedToItsGraph) {
   EXPECT_LT(model.price({32, 32 * 500, {}}).layers_s, model.price({33, 33 * 500, {}}).layers_s);
 }
 
+// FlashAttention-2's splits were fixed when the graph was captured: a few short sequences leave most of them empty.
+TEST_F(Steps, CapturedSplitsSlowShortSequencesOfSmallBatches) {
+  StepModel model(llama_8b(), {}, torch_);
+  const auto attention = [&](int64_t batch, int64_t kv) {
+    StepUsage usage;
+    model.price({batch, batch * kv, {}}, &usage);
+    return usage.class_s[static_cast<size_t>(OperatorClass::decode_attention)];
+  };
+  const auto table = [&](double batch, double kv) {
+    return 32 * torch_.decode_attention({32, 8, 128, Precision::bf16}, batch, batch * kv).seconds;
+  };
+  EXPECT_GT(attention(4, 512), 1.1 * table(4, 512));  // 8 splits of 576 tokens: one of them holds the sequence
+  EXPECT_NEAR(attention(4, 4096), table(4, 4096), 0.01 * table(4, 4096));          // all of them at work
+  EXPECT_NEAR(attention(32, 512), table(32, 512), 0.01 * table(32, 512));          // 256 blocks fill the GPU unsplit
+  EXPECT_NEAR(attention(4, 1024), attention(4, 2048), 0.01 * attention(4, 2048));  // longer than a split: no slower
+}
+
 TEST_F(Steps, AnEagerStepTakesAtLeastItsLaunches) {
   StepModel model(llama_8b(), {}, torch_);
   const Stack& stack = torch_.stack();

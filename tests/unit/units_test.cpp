@@ -45,7 +45,8 @@ TEST(Units, ParseWhatUsersWrite) {
 }
 
 TEST(Units, RefuseWithAnExample) {
-  for (const char* text : {"12", "12 GBs", "fast", "", "-1 GB/s", "nan GB/s", "inf GB/s", "1e999 GB/s", "12 GB", "GB/s"}) {
+  for (const char* text :
+       {"12", "12 GBs", "fast", "", "-1 GB/s", "nan GB/s", "inf GB/s", "1e999 GB/s", "12 GB", "GB/s"}) {
     try {
       parse_quantity(text, Dimension::bandwidth);
       FAIL() << text << " was accepted";

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The benchmarks: each measures one table of the profile (and its check table of shapes never in the grid).
-// A rate in GpuInfo is the vendor's datasheet figure where the GPU is known, and derived from clocks and widths elsewhere.
+// A rate in GpuInfo is the vendor's datasheet figure where the GPU is known, and derived from clocks and widths
+// elsewhere.
 #pragma once
 
 #include <cstdint>
@@ -31,7 +32,7 @@ struct GpuInfo {
   double fp8_tflops = 0.0;        // rated, dense; 0 = none
   double memory_gb_per_s = 0.0;   // rated
   double nvlink_gb_per_s = 0.0;   // rated, one direction; 0 = none
-  int driver = 0;  // highest CUDA version the driver supports, 1000 major + 10 minor
+  int driver = 0;                 // highest CUDA version the driver supports, 1000 major + 10 minor
 
   bool has_fp8() const { return major > 8 || (major == 8 && minor >= 9); }
 };
@@ -42,7 +43,7 @@ struct Bench {
   Meter& meter;
   Profile& profile;
   bool quick = false;
-  std::filesystem::path scratch;  // where the storage benchmark puts its file
+  std::filesystem::path scratch;   // where the storage benchmark puts its file
   std::vector<std::string> notes;  // of the table being measured, for calibration.toml
 };
 

@@ -24,7 +24,9 @@ struct Shape {
   bool operator<(const Shape& o) const { return key() < o.key(); }
 };
 
-double kv_bytes(const Shape& s) { return 4.0 * s.batch * (s.past + s.query) * s.kv_heads * kHeadDim; }
+double kv_bytes(const Shape& s) {
+  return 4.0 * s.batch * (s.past + s.query) * s.kv_heads * kHeadDim;
+}
 
 class AttentionBench {
  public:
@@ -94,9 +96,12 @@ class AttentionBench {
   int table_kv_heads_ = 0;
 };
 
-double flops(const Shape& s) { return 4.0 * s.batch * s.query * (s.past + 0.5 * s.query) * s.heads * kHeadDim; }
+double flops(const Shape& s) {
+  return 4.0 * s.batch * s.query * (s.past + 0.5 * s.query) * s.heads * kHeadDim;
+}
 
-// Decode first, then prefill from light to heavy: nothing is measured at the clock that a much heavier shape left behind.
+// Decode first, then prefill from light to heavy: nothing is measured at the clock that a much heavier shape left
+// behind.
 std::vector<Shape> in_order(std::vector<Shape> shapes) {
   auto rank = [](const Shape& s) { return s.query == 1 ? 0.0 : flops(s); };
   std::stable_sort(shapes.begin(), shapes.end(), [&](const Shape& a, const Shape& b) { return rank(a) < rank(b); });
@@ -161,8 +166,8 @@ void measure_attention(Bench& bench) {
   for (int i = 0; i < (bench.quick ? 20 : 160); ++i) {
     auto [q_heads, kv_heads] = heads[random.pick(static_cast<int>(heads.size()))];
     bool decode = i % 2 == 0;
-    Shape s{random.draw(1, decode ? 256 : 4, 1), decode ? 1 : random.draw(32, 4096, 1), random.draw(32, 16384, 1), q_heads,
-            kv_heads};
+    Shape s{random.draw(1, decode ? 256 : 4, 1), decode ? 1 : random.draw(32, 4096, 1), random.draw(32, 16384, 1),
+            q_heads, kv_heads};
     if (kv_bytes(s) <= 16e9 && measured.insert(s).second) unseen.push_back(s);
   }
   bench.meter.cool_down();

@@ -39,8 +39,8 @@ class CopyBench {
       DSSIM_CUDA(cudaMemcpyAsync(to_.as(), from_.as(), bytes, cudaMemcpyDeviceToDevice, stream));
     });
     if (reading) table.row(*reading, "copy_d2d", bytes);
-    auto kernel = bench_.meter.measure(
-        [&](int, cudaStream_t stream) { launch_copy(to_.as(), from_.as(), bytes, stream); });
+    auto kernel =
+        bench_.meter.measure([&](int, cudaStream_t stream) { launch_copy(to_.as(), from_.as(), bytes, stream); });
     if (kernel) table.row(*kernel, "copy_kernel", bytes);
   }
 
@@ -52,7 +52,8 @@ class CopyBench {
           double before = now_seconds();
           DSSIM_CUDA(cudaEventRecord(start_, bench_.meter.stream()));
           DSSIM_CUDA(cudaMemcpyAsync(to_device ? to_.as() : memory, to_device ? memory : to_.as(), bytes,
-                                     to_device ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost, bench_.meter.stream()));
+                                     to_device ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost,
+                                     bench_.meter.stream()));
           DSSIM_CUDA(cudaEventRecord(stop_, bench_.meter.stream()));
           DSSIM_CUDA(cudaEventSynchronize(stop_));
           // The driver stages pageable memory on the host, partly outside the events.

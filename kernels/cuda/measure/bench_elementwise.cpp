@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// elementwise.csv: width is what one row is wide: the normalised row (add_rmsnorm), the output (silu_mul), the query and key
-// heads (rope, which writes the KV cache too), the embedding row, the vocabulary (sampler). Inputs are as the kernel before left them: in L2 if they fit.
+// elementwise.csv: width is what one row is wide: the normalised row (add_rmsnorm), the output (silu_mul), the query
+// and key heads (rope, which writes the KV cache too), the embedding row, the vocabulary (sampler). Inputs are as the
+// kernel before left them: in L2 if they fit.
 #include <algorithm>
 #include <set>
 #include <tuple>
@@ -22,12 +23,18 @@ constexpr int kSlots = 65536;
 class ElementwiseBench {
  public:
   explicit ElementwiseBench(Bench& bench)
-      : bench_(bench), a_(affordable_bytes(2 * kGib, 0.3)), b_(affordable_bytes(kGib, 0.3)), c_(affordable_bytes(kGib, 0.3)),
-        ids_(kMostRows * sizeof(int)), slots_(kMostRows * sizeof(int)), workspace_(sample_workspace_bytes(kMostRows)) {
+      : bench_(bench),
+        a_(affordable_bytes(2 * kGib, 0.3)),
+        b_(affordable_bytes(kGib, 0.3)),
+        c_(affordable_bytes(kGib, 0.3)),
+        ids_(kMostRows * sizeof(int)),
+        slots_(kMostRows * sizeof(int)),
+        workspace_(sample_workspace_bytes(kMostRows)) {
     for (const Buffer* buffer : {&a_, &b_, &c_}) fill_bf16(buffer->as(), buffer->bytes() / 2, 1.0f, 11);
     fill_ids(ids_.as<int>(), kMostRows, vocabulary(), 12);
     std::vector<int> slots(kMostRows);
-    for (int i = 0; i < kMostRows; ++i) slots[i] = (i / kPageTokens * 37 % (kSlots / kPageTokens)) * kPageTokens + i % kPageTokens;
+    for (int i = 0; i < kMostRows; ++i)
+      slots[i] = (i / kPageTokens * 37 % (kSlots / kPageTokens)) * kPageTokens + i % kPageTokens;
     slots_.upload(slots);
     DSSIM_CUDA(cudaMemset(workspace_.as(), 0, workspace_.bytes()));
   }
@@ -48,7 +55,8 @@ class ElementwiseBench {
     rope.head_dim = kHeadDim;
     if (static_cast<std::size_t>(kSlots) * kv_heads * kHeadDim * 2 > c_.bytes() / 2) return;
     auto call = [&](int, cudaStream_t stream) {
-      if (kernel == "add_rmsnorm") add_rmsnorm(a_.as<bf16>(), b_.as<bf16>(), b_.as<bf16>(), c_.as<bf16>(), rows, width, stream);
+      if (kernel == "add_rmsnorm")
+        add_rmsnorm(a_.as<bf16>(), b_.as<bf16>(), b_.as<bf16>(), c_.as<bf16>(), rows, width, stream);
       if (kernel == "silu_mul") silu_mul(a_.as<bf16>(), c_.as<bf16>(), rows, width, stream);
       if (kernel == "rope") rope_kv_write(rope, stream);
       if (kernel == "embedding") embedding(ids_.as<int>(), b_.as<bf16>(), c_.as<bf16>(), rows, width, stream);
@@ -71,17 +79,19 @@ class ElementwiseBench {
   Buffer a_, b_, c_, ids_, slots_, workspace_;
 };
 
-constexpr std::pair<int, int> kHeads[] = {{32, 8}, {16, 4}, {8, 2}, {4, 1}, {64, 8}, {32, 32}, {40, 40}, {28, 4}, {128, 8}};
+constexpr std::pair<int, int> kHeads[] = {{32, 8},  {16, 4},  {8, 2},  {4, 1},  {64, 8},
+                                          {32, 32}, {40, 40}, {28, 4}, {128, 8}};
 
 }  // namespace
 
 void measure_elementwise(Bench& bench) {
   ElementwiseBench elementwise(bench);
-  std::vector<int> rows = {1,   2,   4,   8,   12,  16,  24,   32,   48,   64,   96,   128,  192,  256,
-                           384, 512, 640, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 16384};
+  std::vector<int> rows = {1,   2,   4,   8,   12,  16,   24,   32,   48,   64,   96,   128,  192,
+                           256, 384, 512, 640, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 16384};
   if (bench.quick) rows = {1, 32, 256, 2048, 8192};
   const std::vector<int> norm_widths = {2048, 3072, 3584, 4096, 5120, 6144, 6656, 7168, 8192, 10240, 12288, 16384};
-  const std::vector<int> silu_widths = {1376, 1792, 2560, 3584, 5120, 7168, 8960, 11008, 13824, 14336, 18944, 28672, 53248};
+  const std::vector<int> silu_widths = {1376,  1792,  2560,  3584,  5120,  7168, 8960,
+                                        11008, 13824, 14336, 18944, 28672, 53248};
   const char* header = "kernel,dtype,rows,width,seconds,mad";
   Table table = bench.profile.begin("elementwise", header);
   for (int r : rows) {

@@ -66,7 +66,8 @@ class GemmBench {
       gemm.run(algorithm, activations_.as(), weights_.as(set * step), outputs_.as(), stream);
     };
     int best = bench_.meter.fastest(gemm.algorithms(), run);
-    auto reading = bench_.meter.measure([&](int i, cudaStream_t stream) { run(best, i, stream); }, cold ? weight_bytes : 0);
+    auto reading =
+        bench_.meter.measure([&](int i, cudaStream_t stream) { run(best, i, stream); }, cold ? weight_bytes : 0);
     if (reading) table.row(*reading, name_of(s.type), s.m, s.n, s.k);
   }
 
@@ -88,15 +89,17 @@ class GemmBench {
   long too_large_ = 0;
 };
 
-const std::vector<int> kAllRows = {1,   2,   4,   8,   12,  16,   24,   32,   48,   64,   80,   96,   128,  160,  192,  256,  320,
-                                   384, 448, 512, 640, 768, 896,  1024, 1280, 1536, 1792, 2048, 2560, 3072, 4096, 6144, 8192};
-const std::vector<int> kSomeRows = {1,   2,   4,   8,   16,  32,  64,   96,   128,  192,  256, 384,
+const std::vector<int> kAllRows = {1,   2,    4,    8,    12,   16,   24,   32,   48,   64,   80,
+                                   96,  128,  160,  192,  256,  320,  384,  448,  512,  640,  768,
+                                   896, 1024, 1280, 1536, 1792, 2048, 2560, 3072, 4096, 6144, 8192};
+const std::vector<int> kSomeRows = {1,   2,   4,   8,   16,   32,   64,   96,   128,  192,  256, 384,
                                     512, 640, 768, 896, 1024, 1280, 1536, 2048, 3072, 4096, 8192};
 const std::vector<int> kEighthRows = {1, 4, 8, 16, 32, 64, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096, 8192};
 const std::vector<int> kFewRows = {1, 16, 64, 256, 1024, 4096};
 constexpr int kMostHeadRows = 512;
 
-void add(std::vector<Shape>& shapes, DataType type, const std::vector<Product>& products, const std::vector<int>& rows) {
+void add(std::vector<Shape>& shapes, DataType type, const std::vector<Product>& products,
+         const std::vector<int>& rows) {
   for (const Product& p : products) {
     for (int m : rows) {
       if (!p.few_rows || m <= kMostHeadRows) shapes.push_back({type, m, p.n, p.k});

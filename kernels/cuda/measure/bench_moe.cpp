@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// moe.csv (tokens spread evenly) and moe_skewed.csv (by a power law over the experts): a whole mixture-of-experts block on
-// one GPU: routing, gather, two grouped products, activation, weighted sum. ffn is the whole model's; tensor parallelism tp
-// holds ffn / tp of every expert, expert parallelism ep holds experts / ep.
+// moe.csv (tokens spread evenly) and moe_skewed.csv (by a power law over the experts): a whole mixture-of-experts block
+// on one GPU: routing, gather, two grouped products, activation, weighted sum. ffn is the whole model's; tensor
+// parallelism tp holds ffn / tp of every expert, expert parallelism ep holds experts / ep.
 #include <algorithm>
 #include <cmath>
 #include <random>
@@ -46,7 +46,9 @@ std::vector<bf16> router_logits(int tokens, const Model& model, double exponent)
 class MoeBench {
  public:
   explicit MoeBench(Bench& bench)
-      : bench_(bench), weights_(affordable_bytes(std::size_t{3} << 30, 0.4)), hidden_(kMostTokens * kMostWidth * 2),
+      : bench_(bench),
+        weights_(affordable_bytes(std::size_t{3} << 30, 0.4)),
+        hidden_(kMostTokens * kMostWidth * 2),
         output_(kMostTokens * kMostWidth * 2) {
     fill_bf16(weights_.as(), weights_.bytes() / 2, 0.02f, 8);
     fill_bf16(hidden_.as(), hidden_.bytes() / 2, 1.0f, 9);
@@ -71,8 +73,7 @@ class MoeBench {
     args.router_logits = device_logits.as<bf16>();
     args.gate_up = weights_.as<bf16>();
     args.down = weights_.as<bf16>(gate_up_bytes);
-    auto reading =
-        bench_.meter.measure([&](int, cudaStream_t stream) { moe_forward(args, workspace.as(), stream); });
+    auto reading = bench_.meter.measure([&](int, cudaStream_t stream) { moe_forward(args, workspace.as(), stream); });
     std::string distribution = "balanced";
     if (exponent > 0.0) distribution = "power_law_" + std::to_string(exponent).substr(0, 3);
     if (reading) {

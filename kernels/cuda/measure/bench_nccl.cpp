@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// nccl.csv: collectives over the first 2, 4, 8, ... GPUs of the node and over all of them, one process, one thread per GPU.
-// bytes, per GPU: the buffer (all_reduce, broadcast), the gathered result (all_gather), the whole input (reduce_scatter,
-// all_to_all), what one GPU sends round a ring (send_recv). all_reduce_graph replays a CUDA graph, as engines do for decode.
+// nccl.csv: collectives over the first 2, 4, 8, ... GPUs of the node and over all of them, one process, one thread per
+// GPU. bytes, per GPU: the buffer (all_reduce, broadcast), the gathered result (all_gather), the whole input
+// (reduce_scatter, all_to_all), what one GPU sends round a ring (send_recv). Calls run from a CUDA graph, as engines'
+// do in decode; launched one by one (all_reduce_eager), small ones take as long as the host needs to launch them.
 #include <algorithm>
 #include <atomic>
 #include <barrier>
@@ -26,11 +27,12 @@ void check_status(ncclResult_t status, const char* call, const char* file, int l
 }
 #define DSSIM_NCCL_CALL(call) check_status((call), #call, __FILE__, __LINE__)
 
-constexpr const char* kCollectives[] = {"all_reduce", "all_gather", "reduce_scatter", "all_to_all",
-                                        "broadcast",  "send_recv",  "all_reduce_graph"};
+constexpr const char* kCollectives[] = {"all_reduce", "all_gather", "reduce_scatter",  "all_to_all",
+                                        "broadcast",  "send_recv",  "all_reduce_eager"};
 constexpr int kCollectiveCount = 7;
-constexpr int kGraph = 6;
-constexpr int kGraphCalls = 20;
+constexpr int kEager = 6;  // all_reduce again, each call launched by itself
+constexpr int kMostCalls = 20;
+// Up to here calls are replayed from a graph; a larger one takes longer than its launch.
 constexpr std::size_t kMostGraphBytes = std::size_t{64} << 20;
 
 struct Rank {
@@ -72,7 +74,7 @@ class NcclBench {
 
   // Median over samples of the mean over a few calls in a row; of the ranks the slowest counts.
   Reading measure(int collective, std::size_t bytes) {
-    int calls = collective == kGraph ? kGraphCalls : static_cast<int>(std::clamp<std::size_t>((64 << 20) / bytes, 2, 20));
+    int calls = static_cast<int>(std::clamp<std::size_t>(kMostGraphBytes / bytes, 2, kMostCalls));
     int samples = bytes >= (std::size_t{256} << 20) ? 5 : 11;
     std::vector<std::vector<double>> seconds(ranks_.size());
     std::barrier meet(static_cast<std::ptrdiff_t>(ranks_.size()));
@@ -107,18 +109,28 @@ class NcclBench {
     auto* receive = r.receive->as<char>();
     switch (collective) {
       case 0:
-      case kGraph: DSSIM_NCCL_CALL(ncclAllReduce(send, receive, count, ncclBfloat16, ncclSum, r.comm, r.stream)); break;
-      case 1: DSSIM_NCCL_CALL(ncclAllGather(send, receive, share, ncclBfloat16, r.comm, r.stream)); break;
-      case 2: DSSIM_NCCL_CALL(ncclReduceScatter(send, receive, share, ncclBfloat16, ncclSum, r.comm, r.stream)); break;
+      case kEager:
+        DSSIM_NCCL_CALL(ncclAllReduce(send, receive, count, ncclBfloat16, ncclSum, r.comm, r.stream));
+        break;
+      case 1:
+        DSSIM_NCCL_CALL(ncclAllGather(send, receive, share, ncclBfloat16, r.comm, r.stream));
+        break;
+      case 2:
+        DSSIM_NCCL_CALL(ncclReduceScatter(send, receive, share, ncclBfloat16, ncclSum, r.comm, r.stream));
+        break;
       case 3:
         DSSIM_NCCL_CALL(ncclGroupStart());
         for (std::size_t peer = 0; peer < n; ++peer) {
-          DSSIM_NCCL_CALL(ncclSend(send + peer * share * 2, share, ncclBfloat16, static_cast<int>(peer), r.comm, r.stream));
-          DSSIM_NCCL_CALL(ncclRecv(receive + peer * share * 2, share, ncclBfloat16, static_cast<int>(peer), r.comm, r.stream));
+          DSSIM_NCCL_CALL(
+              ncclSend(send + peer * share * 2, share, ncclBfloat16, static_cast<int>(peer), r.comm, r.stream));
+          DSSIM_NCCL_CALL(
+              ncclRecv(receive + peer * share * 2, share, ncclBfloat16, static_cast<int>(peer), r.comm, r.stream));
         }
         DSSIM_NCCL_CALL(ncclGroupEnd());
         break;
-      case 4: DSSIM_NCCL_CALL(ncclBroadcast(send, receive, count, ncclBfloat16, 0, r.comm, r.stream)); break;
+      case 4:
+        DSSIM_NCCL_CALL(ncclBroadcast(send, receive, count, ncclBfloat16, 0, r.comm, r.stream));
+        break;
       default:
         DSSIM_NCCL_CALL(ncclGroupStart());
         DSSIM_NCCL_CALL(ncclSend(send, count, ncclBfloat16, static_cast<int>((g + 1) % n), r.comm, r.stream));
@@ -132,7 +144,11 @@ class NcclBench {
     DSSIM_CUDA(cudaSetDevice(g));
     cudaGraph_t graph = nullptr;
     cudaGraphExec_t executable = nullptr;
-    if (collective == kGraph) {
+    if (collective != kEager && bytes <= kMostGraphBytes) {
+      // NCCL connects the ranks in the first call of a kind, which cannot be captured.
+      enqueue(g, collective, bytes);
+      DSSIM_CUDA(cudaStreamSynchronize(r.stream));
+      meet.arrive_and_wait();
       DSSIM_CUDA(cudaStreamBeginCapture(r.stream, cudaStreamCaptureModeThreadLocal));
       for (int i = 0; i < calls; ++i) enqueue(g, collective, bytes);
       DSSIM_CUDA(cudaStreamEndCapture(r.stream, &graph));
@@ -163,7 +179,8 @@ class NcclBench {
     return seconds;
   }
 
-  // The clock starts after one call that brings the ranks together on the GPU, so that their threads' start does not count.
+  // The clock starts after one call that brings the ranks together on the GPU, so that their threads' start does not
+  // count.
   void enqueue_start(Rank& r, int g, int collective, std::size_t bytes, cudaGraphExec_t executable) {
     if (executable == nullptr) {
       enqueue(g, collective, bytes);
@@ -181,7 +198,8 @@ class NcclBench {
 std::string nccl_version() {
   int version = 0;
   DSSIM_NCCL_CALL(ncclGetVersion(&version));
-  return std::to_string(version / 10000) + "." + std::to_string(version / 100 % 100) + "." + std::to_string(version % 100);
+  return std::to_string(version / 10000) + "." + std::to_string(version / 100 % 100) + "." +
+         std::to_string(version % 100);
 }
 
 void measure_nccl(Bench& bench) {
@@ -202,14 +220,14 @@ void measure_nccl(Bench& bench) {
     NcclBench nccl(gpus, most);
     for (int c = 0; c < kCollectiveCount; ++c) {
       for (std::size_t bytes = 1024; bytes <= most; bytes *= bench.quick ? 4 : 2) {
-        if (c == kGraph && bytes > kMostGraphBytes) break;
+        if (c == kEager && bytes > kMostGraphBytes) break;
         table.row(nccl.measure(c, bytes), kCollectives[c], gpus, bytes);
       }
     }
     for (int i = 0; i < (bench.quick ? 7 : 42); ++i) {
       int c = i % kCollectiveCount;
       std::size_t bytes = static_cast<std::size_t>(random.draw(2, 1 << 20, 1)) * 1024;
-      if (c == kGraph) bytes = std::min(bytes, kMostGraphBytes);
+      if (c == kEager) bytes = std::min(bytes, kMostGraphBytes);
       if (bytes <= most) check.row(nccl.measure(c, bytes), kCollectives[c], gpus, bytes);
     }
   }
@@ -224,9 +242,13 @@ void measure_nccl(Bench& bench) {
 
 namespace dssim::cuda {
 
-std::string nccl_version() { return {}; }
+std::string nccl_version() {
+  return {};
+}
 
-void measure_nccl(Bench&) { std::fprintf(stderr, "note: built without NCCL: collectives not measured\n"); }
+void measure_nccl(Bench&) {
+  std::fprintf(stderr, "note: built without NCCL: collectives not measured\n");
+}
 
 }  // namespace dssim::cuda
 

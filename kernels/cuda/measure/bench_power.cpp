@@ -20,7 +20,12 @@ constexpr std::size_t kGib = std::size_t{1} << 30;
 class PowerBench {
  public:
   explicit PowerBench(Bench& bench)
-      : bench_(bench), weights_(2 * kGib), activations_(kGib / 2), output_(kGib), pages_(4096 * 1024), lengths_(4096),
+      : bench_(bench),
+        weights_(2 * kGib),
+        activations_(kGib / 2),
+        output_(kGib),
+        pages_(4096 * 1024),
+        lengths_(4096),
         workspace_(decode_workspace_bytes(64, 32, 128)) {
     fill_bf16(weights_.as(), kGib, 1.0f, 21);
     fill_bf16(activations_.as(), kGib / 4, 1.0f, 22);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// storage.csv: reading one file, several threads each with its own part, in blocks. `path` is file_to_host or file_to_gpu
-// (through pinned buffers, the copy overlapping the next read); `mode` is direct (O_DIRECT) or cached (page cache, warm).
+// storage.csv: reading one file, several threads each with its own part, in blocks. `path` is file_to_host or
+// file_to_gpu (through pinned buffers, the copy overlapping the next read); `mode` is direct (O_DIRECT) or cached (page
+// cache, warm).
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -32,7 +33,8 @@ class ScratchFile {
       std::memcpy(&block[i], &word, 8);
     }
     bool ok = true;
-    for (std::size_t at = 0; at < bytes && ok; at += kBlock) ok = write(fd, block.data(), kBlock) == static_cast<ssize_t>(kBlock);
+    for (std::size_t at = 0; at < bytes && ok; at += kBlock)
+      ok = write(fd, block.data(), kBlock) == static_cast<ssize_t>(kBlock);
     ok = fsync(fd) == 0 && ok;
     close(fd);
     if (!ok) {
@@ -57,7 +59,8 @@ struct Reader {
 
 class StorageBench {
  public:
-  StorageBench(Bench& bench, std::size_t bytes) : bench_(bench), file_(bench.scratch, bytes), bytes_(bytes), gpu_(bytes) {
+  StorageBench(Bench& bench, std::size_t bytes)
+      : bench_(bench), file_(bench.scratch, bytes), bytes_(bytes), gpu_(bytes) {
     for (Reader& r : readers_) {
       for (char*& p : r.pinned) DSSIM_CUDA(cudaMallocHost(reinterpret_cast<void**>(&p), kBlock));
       for (cudaEvent_t& e : r.copied) DSSIM_CUDA(cudaEventCreateWithFlags(&e, cudaEventDisableTiming));
@@ -81,7 +84,8 @@ class StorageBench {
     auto reading = bench_.meter.measure_host([&] { return read_all(fd, to_gpu, threads); }, 3);
     close(fd);
     if (reading) {
-      table.row(*reading, to_gpu ? "file_to_gpu" : "file_to_host", direct ? "direct" : "cached", threads, kBlock, bytes_);
+      table.row(*reading, to_gpu ? "file_to_gpu" : "file_to_host", direct ? "direct" : "cached", threads, kBlock,
+                bytes_);
     }
   }
 

@@ -26,7 +26,8 @@ __device__ float normal(uint64_t index, uint32_t seed) {
 template <typename Write>
 __global__ void fill_kernel(std::size_t count, Write write) {
   std::size_t stride = static_cast<std::size_t>(gridDim.x) * blockDim.x;
-  for (std::size_t i = blockIdx.x * static_cast<std::size_t>(blockDim.x) + threadIdx.x; i < count; i += stride) write(i);
+  for (std::size_t i = blockIdx.x * static_cast<std::size_t>(blockDim.x) + threadIdx.x; i < count; i += stride)
+    write(i);
 }
 
 template <typename Write>

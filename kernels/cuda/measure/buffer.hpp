@@ -41,7 +41,8 @@ class Buffer {
   std::size_t bytes_ = 0;
 };
 
-// Normal deviates times `scale`, as bf16 or fp16; e4m3 deviates; int8 uniform in [-127, 127]; ids uniform in [0, limit).
+// Normal deviates times `scale`, as bf16 or fp16; e4m3 deviates; int8 uniform in [-127, 127]; ids uniform in [0,
+// limit).
 void fill_bf16(void* data, std::size_t count, float scale, uint32_t seed);
 void fill_fp16(void* data, std::size_t count, float scale, uint32_t seed);
 void fill_fp8(void* data, std::size_t count, float scale, uint32_t seed);
@@ -51,7 +52,8 @@ void fill_ids(int* data, std::size_t count, int limit, uint32_t seed);
 // A kernel that does nothing, for launch overheads.
 void launch_empty(cudaStream_t stream);
 
-// A plain copy by a kernel, 16 bytes an access: what a memory-bound kernel can reach (a memcpy inside a graph is slower).
+// A plain copy by a kernel, 16 bytes an access: what a memory-bound kernel can reach (a memcpy inside a graph is
+// slower).
 void launch_copy(void* to, const void* from, std::size_t bytes, cudaStream_t stream);
 
 }  // namespace dssim::cuda

@@ -17,8 +17,8 @@ struct Known {
   const char* folder;
   double bf16_tflops, fp8_tflops, memory_gb_per_s, nvlink_gb_per_s;
 };
-// The catalogue's names, with dense rates from NVIDIA's datasheets. A GPU that is not listed gets its own name in lower case
-// with dashes, and rates derived from its clocks.
+// The catalogue's names, with dense rates from NVIDIA's datasheets. A GPU that is not listed gets its own name in lower
+// case with dashes, and rates derived from its clocks.
 constexpr Known kKnown[] = {{"H100 80GB HBM3", "h100-sxm", 989, 1979, 3350, 450},
                             {"H100 PCIe", "h100-pcie", 756, 1513, 2000, 0},
                             {"H200", "h200-sxm", 989, 1979, 4800, 450},
@@ -81,7 +81,9 @@ std::string folder_name(const std::string& gpu) {
   return folder;
 }
 
-std::string version(int number) { return std::to_string(number / 1000) + "." + std::to_string(number / 10 % 100); }
+std::string version(int number) {
+  return std::to_string(number / 1000) + "." + std::to_string(number / 10 % 100);
+}
 
 }  // namespace
 
@@ -103,7 +105,8 @@ GpuInfo find_gpu(int device) {
   }
   DSSIM_CUDA(status);
   if (device < 0 || device >= gpu.count) {
-    throw Unavailable("--device " + std::to_string(device) + ": this machine has GPUs 0 to " + std::to_string(gpu.count - 1));
+    throw Unavailable("--device " + std::to_string(device) + ": this machine has GPUs 0 to " +
+                      std::to_string(gpu.count - 1));
   }
   cudaDeviceProp properties{};
   DSSIM_CUDA(cudaSetDevice(device));
@@ -120,8 +123,8 @@ GpuInfo find_gpu(int device) {
   gpu.architecture = architecture_name(gpu.major, gpu.minor);
   set_rates(gpu);
   if (gpu.major < 8) {
-    throw Unavailable(gpu.name + " has compute capability " + std::to_string(gpu.major) + "." + std::to_string(gpu.minor) +
-                      ": the kernels need 8.0 (Ampere) or later");
+    throw Unavailable(gpu.name + " has compute capability " + std::to_string(gpu.major) + "." +
+                      std::to_string(gpu.minor) + ": the kernels need 8.0 (Ampere) or later");
   }
   std::size_t free = 0;
   std::size_t total = 0;
@@ -134,7 +137,9 @@ GpuInfo find_gpu(int device) {
   return gpu;
 }
 
-std::string cuda_version_name(int number) { return version(number); }
+std::string cuda_version_name(int number) {
+  return version(number);
+}
 
 std::size_t affordable_bytes(std::size_t wanted, double share) {
   std::size_t free = 0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which GPU is measured. Throws Unavailable with one line when there is none, when the driver is too old for this build,
-// when the GPU is older than the kernels need, or when too little of its memory is free.
+// Which GPU is measured. Throws Unavailable with one line when there is none, when the driver is too old for this
+// build, when the GPU is older than the kernels need, or when too little of its memory is free.
 #pragma once
 
 #include "bench.hpp"

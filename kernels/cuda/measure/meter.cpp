@@ -11,9 +11,9 @@
 namespace dssim::cuda {
 namespace {
 
-constexpr int kBatch = 6;          // samples between two looks at the precision
+constexpr int kBatch = 6;  // samples between two looks at the precision
 constexpr int kMostBatches = 5;
-constexpr int kMostCalls = 200;    // captured into one graph
+constexpr int kMostCalls = 200;        // captured into one graph
 constexpr double kStatePeriod = 0.05;  // seconds between looks at the clocks, which cost time themselves
 constexpr int kAttempts = 3;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How long one call takes on the GPU, as it does inside an engine's CUDA graph: the call is captured several times into a
-// graph, the graph is replayed, and a sample is the time between two events over the calls between them.
+// How long one call takes on the GPU, as it does inside an engine's CUDA graph: the call is captured several times into
+// a graph, the graph is replayed, and a sample is the time between two events over the calls between them.
 //   cold:      each captured call uses other weights, together more than twice the L2 cache, so none is found there
 //   precision: samples are taken until the standard error of the median is below it, or a limit is reached
 //   median and mad (median absolute deviation) are kept; samples taken while the GPU was throttled are dropped
@@ -43,7 +43,8 @@ class Meter {
   Meter(const Meter&) = delete;
   Meter& operator=(const Meter&) = delete;
 
-  // rotated_bytes: what one call reads of its rotated inputs; 0 measures hot. Empty if the GPU was throttled throughout.
+  // rotated_bytes: what one call reads of its rotated inputs; 0 measures hot. Empty if the GPU was throttled
+  // throughout.
   std::optional<Reading> measure(const Call& call, std::size_t rotated_bytes = 0);
 
   // Which of `count` variants of a call is fastest, from a few direct launches each; ties go to the first.

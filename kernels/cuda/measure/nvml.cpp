@@ -74,8 +74,12 @@ std::string Nvml::driver_version() const {
   return function != nullptr && function(version, sizeof version) == 0 ? version : "unknown";
 }
 
-double Nvml::power_limit_w() const { return read_unsigned(library_, "nvmlDeviceGetEnforcedPowerLimit", device_) * 1e-3; }
+double Nvml::power_limit_w() const {
+  return read_unsigned(library_, "nvmlDeviceGetEnforcedPowerLimit", device_) * 1e-3;
+}
 
-unsigned Nvml::max_sm_clock_mhz() const { return read_kind(library_, "nvmlDeviceGetMaxClockInfo", device_, kSmClock); }
+unsigned Nvml::max_sm_clock_mhz() const {
+  return read_kind(library_, "nvmlDeviceGetMaxClockInfo", device_, kSmClock);
+}
 
 }  // namespace dssim::cuda

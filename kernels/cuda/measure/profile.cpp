@@ -31,7 +31,7 @@ Table::Table(std::filesystem::path path, const std::string& header) : path_(std:
 }
 
 void Table::write_numbers(const Reading& reading) {
-  out_ << std::setprecision(6) << reading.seconds << ',' << std::setprecision(2) << reading.mad << '\n';
+  out_ << reading.seconds << ',' << std::setprecision(2) << reading.mad << '\n';
   ++rows_;
 }
 
@@ -46,7 +46,8 @@ Profile::Profile(std::filesystem::path folder, const std::vector<std::string>& r
     : folder_(std::move(folder)), partial_(folder_.string() + ".partial") {
   bool exists = std::filesystem::exists(folder_ / "stack.toml");
   if (exists && replaced.empty()) {
-    throw Unavailable(folder_.string() + " holds a profile already: name another folder (--out), or tables to replace (--tables)");
+    throw Unavailable(folder_.string() +
+                      " holds a profile already: name another folder (--out), or tables to replace (--tables)");
   }
   if (resume && std::filesystem::exists(partial_ / "calibration.toml")) {
     read_notes(partial_ / "calibration.toml");

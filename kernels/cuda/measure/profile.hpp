@@ -23,6 +23,7 @@ class Table {
   // Appends the row "a,b,...,seconds,mad".
   template <typename... Fields>
   void row(const Reading& reading, const Fields&... fields) {
+    out_.precision(6);
     ((out_ << fields << ','), ...);
     write_numbers(reading);
   }

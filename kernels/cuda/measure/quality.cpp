@@ -18,7 +18,10 @@ constexpr std::size_t kGib = std::size_t{1} << 30;
 class Quality {
  public:
   Quality(Bench& bench, Table& table)
-      : bench_(bench), table_(table), a_(affordable_bytes(2 * kGib, 0.3)), b_(affordable_bytes(2 * kGib, 0.4)),
+      : bench_(bench),
+        table_(table),
+        a_(affordable_bytes(2 * kGib, 0.3)),
+        b_(affordable_bytes(2 * kGib, 0.4)),
         c_(affordable_bytes(2 * kGib, 0.6)) {
     for (const Buffer* buffer : {&a_, &b_, &c_}) fill_bf16(buffer->as(), buffer->bytes() / 2, 1.0f, 91);
   }
@@ -26,8 +29,9 @@ class Quality {
   // The faster of the driver's copy and a kernel's is the rate that the others are held against.
   void copy() {
     std::size_t bytes = std::min(a_.bytes(), b_.bytes()) / 2;
-    auto driver = bench_.meter.measure(
-        [&](int, cudaStream_t s) { DSSIM_CUDA(cudaMemcpyAsync(a_.as(), b_.as(), bytes, cudaMemcpyDeviceToDevice, s)); });
+    auto driver = bench_.meter.measure([&](int, cudaStream_t s) {
+      DSSIM_CUDA(cudaMemcpyAsync(a_.as(), b_.as(), bytes, cudaMemcpyDeviceToDevice, s));
+    });
     auto kernel = bench_.meter.measure([&](int, cudaStream_t s) { launch_copy(a_.as(), b_.as(), bytes, s); });
     if (!driver || !kernel) throw Unavailable("the GPU is throttled");
     copy_rate_ = 2.0 * bytes / std::min(driver->seconds, kernel->seconds);
@@ -43,8 +47,8 @@ class Quality {
     });
     if (norm) share("add_rmsnorm 16384 x 8192", 8.0 * rows * width, *norm);
     constexpr int ffn = 14336;
-    auto silu = bench_.meter.measure(
-        [&](int, cudaStream_t s) { silu_mul(a_.as<bf16>(), c_.as<bf16>(), rows, ffn, s); });
+    auto silu =
+        bench_.meter.measure([&](int, cudaStream_t s) { silu_mul(a_.as<bf16>(), c_.as<bf16>(), rows, ffn, s); });
     if (silu) share("silu_mul 16384 x 14336", 6.0 * rows * ffn, *silu);
   }
 
@@ -60,7 +64,9 @@ class Quality {
       auto run = [&](int algorithm, int, cudaStream_t s) { gemm.run(algorithm, a_.as(), b_.as(), c_.as(), s); };
       int best = bench_.meter.fastest(gemm.algorithms(), run);
       auto r = bench_.meter.measure([&](int i, cudaStream_t s) { run(best, i, s); });
-      if (r) line(std::string("gemm ") + name_of(type) + " 8192^3", 2.0 * 8192 * 8192 * 8192 / r->seconds * 1e-12, "TFLOP/s", *r);
+      if (r)
+        line(std::string("gemm ") + name_of(type) + " 8192^3", 2.0 * 8192 * 8192 * 8192 / r->seconds * 1e-12, "TFLOP/s",
+             *r);
     }
   }
 
@@ -93,7 +99,8 @@ class Quality {
       for (PrefillKernel kernel : {PrefillKernel::automatic, PrefillKernel::warp_mma}) {
         auto r = bench_.meter.measure([&](int, cudaStream_t s) { prefill_attention(args, s, kernel); });
         double flops = 2.0 * heads * 128 * 4096.0 * 4096.0;  // causal: half of the square
-        const char* name = kernel == PrefillKernel::automatic ? "prefill 4096 causal" : "prefill 4096 causal (mma.sync)";
+        const char* name =
+            kernel == PrefillKernel::automatic ? "prefill 4096 causal" : "prefill 4096 causal (mma.sync)";
         if (r) line(name + shape, flops / r->seconds * 1e-12, "TFLOP/s", *r);
       }
       for (int batch : {64, 4, 1}) {
@@ -115,13 +122,23 @@ class Quality {
   // The two grouped products and all around them, Mixtral's shape at TP 4.
   void moe() {
     for (int tokens : {64, 4096}) {
-      MoeArgs args{c_.as<bf16>(), a_.as<bf16>(), a_.as<bf16>(), b_.as<bf16>(), c_.as<bf16>(c_.bytes() / 2),
-                   tokens, 4096, 14336 / 4, 8, 8, 2};
+      MoeArgs args{c_.as<bf16>(),
+                   a_.as<bf16>(),
+                   a_.as<bf16>(),
+                   b_.as<bf16>(),
+                   c_.as<bf16>(c_.bytes() / 2),
+                   tokens,
+                   4096,
+                   14336 / 4,
+                   8,
+                   8,
+                   2};
       Buffer workspace(moe_workspace_bytes(args));
       auto r = bench_.meter.measure([&](int, cudaStream_t s) { moe_forward(args, workspace.as(), s); });
       double weights = 8.0 * 3 * args.ffn * 4096;
       if (r && tokens == 64) share("moe 64 tokens Mixtral TP4", 2.0 * weights, *r);
-      if (r && tokens > 64) line("moe 4096 tokens Mixtral TP4", 2.0 * tokens * 2 * weights / 8 / r->seconds * 1e-12, "TFLOP/s", *r);
+      if (r && tokens > 64)
+        line("moe 4096 tokens Mixtral TP4", 2.0 * tokens * 2 * weights / 8 / r->seconds * 1e-12, "TFLOP/s", *r);
     }
   }
 

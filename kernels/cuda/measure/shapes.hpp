@@ -14,7 +14,8 @@ struct Product {
   bool few_rows;  // the output head: only the last token of each sequence goes through it
 };
 
-// Linear layers of all catalogue models at TP 1, 2, 4, 8, without repetitions; `main_only` keeps the models most in use.
+// Linear layers of all catalogue models at TP 1, 2, 4, 8, without repetitions; `main_only` keeps the models most in
+// use.
 std::vector<Product> catalogue_products(bool main_only);
 
 // n x k on a regular grid, for shapes no catalogue model has.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every kernel on small shapes against float64 on the host. Inputs are what the device holds (rounded to bf16), outputs are
-// poisoned with NaN first, so that an element nobody wrote shows. The measure is |out - ref| / |ref| over the whole output.
+// Every kernel on small shapes against float64 on the host. Inputs are what the device holds (rounded to bf16), outputs
+// are poisoned with NaN first, so that an element nobody wrote shows. The measure is |out - ref| / |ref| over the whole
+// output.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -94,10 +95,18 @@ void verify_gemm(Report& report, const GpuInfo& gpu) {
     Buffer out(m * n * 4);
     auto load = [&](const Buffer& buffer, int count, uint32_t seed) {
       switch (type) {
-        case DataType::bf16: fill_bf16(buffer.as(), count, 1.0f, seed); return read<bf16>(buffer, count);
-        case DataType::fp16: fill_fp16(buffer.as(), count, 1.0f, seed); return read<__half>(buffer, count);
-        case DataType::fp8: fill_fp8(buffer.as(), count, 1.0f, seed); return read<__nv_fp8_e4m3>(buffer, count);
-        default: fill_int8(buffer.as(), count, seed); return read<int8_t>(buffer, count);
+        case DataType::bf16:
+          fill_bf16(buffer.as(), count, 1.0f, seed);
+          return read<bf16>(buffer, count);
+        case DataType::fp16:
+          fill_fp16(buffer.as(), count, 1.0f, seed);
+          return read<__half>(buffer, count);
+        case DataType::fp8:
+          fill_fp8(buffer.as(), count, 1.0f, seed);
+          return read<__nv_fp8_e4m3>(buffer, count);
+        default:
+          fill_int8(buffer.as(), count, seed);
+          return read<int8_t>(buffer, count);
       }
     };
     Numbers reference = multiply(load(a, m * k, 1), load(w, n * k, 2), m, n, k);
@@ -121,10 +130,14 @@ void verify_gemm(Report& report, const GpuInfo& gpu) {
 // A paged cache for a few sequences, pages in a scrambled order.
 struct Cache {
   Cache(const std::vector<int>& lengths, int kv_heads, int head_dim)
-      : kv_heads(kv_heads), head_dim(head_dim), pages_each((*std::max_element(lengths.begin(), lengths.end()) + 15) / 16),
+      : kv_heads(kv_heads),
+        head_dim(head_dim),
+        pages_each((*std::max_element(lengths.begin(), lengths.end()) + 15) / 16),
         pages(pages_each * static_cast<int>(lengths.size())),
         keys(static_cast<std::size_t>(pages) * kPageTokens * kv_heads * head_dim, 1.0f, 41),
-        values(keys.count, 1.0f, 42), table(pages * sizeof(int)), lengths_buffer(lengths.size() * sizeof(int)),
+        values(keys.count, 1.0f, 42),
+        table(pages * sizeof(int)),
+        lengths_buffer(lengths.size() * sizeof(int)),
         order(pages) {
     std::iota(order.begin(), order.end(), 0);
     std::shuffle(order.begin(), order.end(), std::mt19937(5));
@@ -134,7 +147,8 @@ struct Cache {
     host_values = values.host();
   }
   std::size_t at(int sequence, int token, int kv_head) const {
-    std::size_t slot = static_cast<std::size_t>(order[sequence * pages_each + token / kPageTokens]) * kPageTokens + token % kPageTokens;
+    std::size_t slot = static_cast<std::size_t>(order[sequence * pages_each + token / kPageTokens]) * kPageTokens +
+                       token % kPageTokens;
     return (slot * kv_heads + kv_head) * head_dim;
   }
   int kv_heads, head_dim, pages_each, pages;
@@ -256,7 +270,8 @@ void verify_norm_and_activation(Report& report) {
       double squares = 0.0;
       for (int c = 0; c < width; ++c) squares += std::pow(r[i * width + c] + added[i * width + c], 2);
       double scale = 1.0 / std::sqrt(squares / width + 1e-5);
-      for (int c = 0; c < width; ++c) expected[i * width + c] = (r[i * width + c] + added[i * width + c]) * scale * w[c];
+      for (int c = 0; c < width; ++c)
+        expected[i * width + c] = (r[i * width + c] + added[i * width + c]) * scale * w[c];
     }
     add_rmsnorm(residual.data(), x.data(), weight.data(), out.data(), rows, width, nullptr);
     report.add("add_rmsnorm " + std::to_string(width), relative_error(out.host(), expected), kBf16Bar);
@@ -297,8 +312,16 @@ void verify_rope(Report& report) {
   Buffer slot_buffer(rows * sizeof(int));
   position_buffer.upload(positions);
   slot_buffer.upload(slots);
-  RopeArgs args{qkv.data(),   queries.data(), keys.data(), values.data(), position_buffer.as<int>(), slot_buffer.as<int>(),
-                rows, heads,  kv_heads,       d};
+  RopeArgs args{qkv.data(),
+                queries.data(),
+                keys.data(),
+                values.data(),
+                position_buffer.as<int>(),
+                slot_buffer.as<int>(),
+                rows,
+                heads,
+                kv_heads,
+                d};
   rope_kv_write(args, nullptr);
   Numbers in = qkv.host();
   Numbers q = queries.host();
@@ -384,8 +407,8 @@ void verify_moe(Report& report, int tokens, int local_experts) {
   Bf16 gate_up(local_experts * 2 * ffn * width, 0.06f, 83);
   Bf16 down(local_experts * width * ffn, 0.06f, 84);
   Bf16 output(tokens * width);
-  MoeArgs args{hidden.data(), logits.data(), gate_up.data(), down.data(), output.data(), tokens, width, ffn,
-               experts, local_experts, top_k};
+  MoeArgs args{hidden.data(), logits.data(), gate_up.data(), down.data(),   output.data(), tokens,
+               width,         ffn,           experts,        local_experts, top_k};
   Buffer workspace(moe_workspace_bytes(args));
   DSSIM_CUDA(cudaMemset(workspace.as(), 0xFF, workspace.bytes()));
   moe_forward(args, workspace.as(), nullptr);
@@ -398,18 +421,21 @@ void verify_moe(Report& report, int tokens, int local_experts) {
   for (int t = 0; t < tokens; ++t) {
     std::vector<int> order(experts);
     std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return gate[t * experts + a] > gate[t * experts + b]; });
+    std::stable_sort(order.begin(), order.end(),
+                     [&](int a, int b) { return gate[t * experts + a] > gate[t * experts + b]; });
     double total = 0.0;
     for (int k = 0; k < top_k; ++k) total += std::exp(gate[t * experts + order[k]]);
     Numbers row(x.begin() + t * width, x.begin() + (t + 1) * width);
     for (int k = 0; k < top_k; ++k) {
       int e = order[k];
       if (e >= local_experts) continue;
-      Numbers expert(w1.begin() + static_cast<long>(e) * 2 * ffn * width, w1.begin() + static_cast<long>(e + 1) * 2 * ffn * width);
+      Numbers expert(w1.begin() + static_cast<long>(e) * 2 * ffn * width,
+                     w1.begin() + static_cast<long>(e + 1) * 2 * ffn * width);
       Numbers both = multiply(row, expert, 1, 2 * ffn, width);
       Numbers activated(ffn);
       for (int i = 0; i < ffn; ++i) activated[i] = both[i] / (1.0 + std::exp(-both[i])) * both[ffn + i];
-      Numbers last(w2.begin() + static_cast<long>(e) * width * ffn, w2.begin() + static_cast<long>(e + 1) * width * ffn);
+      Numbers last(w2.begin() + static_cast<long>(e) * width * ffn,
+                   w2.begin() + static_cast<long>(e + 1) * width * ffn);
       Numbers y = multiply(activated, last, 1, width, ffn);
       for (int c = 0; c < width; ++c) expected[t * width + c] += std::exp(gate[t * experts + e]) / total * y[c];
     }

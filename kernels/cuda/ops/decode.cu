@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Decode attention: one query token per sequence, so the KV cache is read once and memory bandwidth is the bound. A block
-// takes up to 16 query heads that share a KV head, as the 16 rows of mma.m16n8k16, and one part of one sequence's KV. Its
-// four warps work alone, each on every fourth page, with its own ring of pages fetched ahead by cp.async; they meet once,
-// at the end. Parts of one sequence are merged by whichever block finishes last (a counter in the workspace).
+// Decode attention: one query token per sequence, so the KV cache is read once and memory bandwidth is the bound. A
+// block takes up to 16 query heads that share a KV head, as the 16 rows of mma.m16n8k16, and one part of one sequence's
+// KV. Its four warps work alone, each on every fourth page, with its own ring of pages fetched ahead by cp.async; they
+// meet once, at the end. Parts of one sequence are merged by whichever block finishes last (a counter in the
+// workspace).
 #include <algorithm>
 #include <cmath>
 
@@ -88,8 +89,8 @@ __device__ void attend_page(uint32_t stage, const uint32_t (&query)[kHeadDim / 1
   }
 }
 
-// Merges the parts of a sequence: out = sum(w o) / sum(w l) with w = exp2(m - max). A warp per row turns the parts' maxima
-// and sums into weights; then a warp per row reads the outputs, four columns a lane, several parts in flight.
+// Merges the parts of a sequence: out = sum(w o) / sum(w l) with w = exp2(m - max). A warp per row turns the parts'
+// maxima and sums into weights; then a warp per row reads the outputs, four columns a lane, several parts in flight.
 template <int kHeadDim>
 __device__ void merge_parts(const float* parts, int count, int rows, float* weights, __nv_bfloat16* out) {
   using D = Decode<kHeadDim>;
@@ -128,8 +129,8 @@ __device__ void merge_parts(const float* parts, int count, int rows, float* weig
 }
 
 template <int kHeadDim>
-__global__ void __launch_bounds__(kThreads) decode_kernel(AttentionArgs args, float scale, Split split, int* counters,
-                                                          float* workspace) {
+__global__ void __launch_bounds__(kThreads)
+    decode_kernel(AttentionArgs args, float scale, Split split, int* counters, float* workspace) {
   using D = Decode<kHeadDim>;
   extern __shared__ __align__(128) unsigned char raw[];
   __shared__ float row_max[kWarps][kHeadTile];
@@ -245,13 +246,15 @@ __global__ void __launch_bounds__(kThreads) decode_kernel(AttentionArgs args, fl
   merge_parts<kHeadDim>(parts, split.parts, rows, outputs, out);
 }
 
-// The number of parts that makes the last wave end soonest: waves x (page rounds of a block + what a block costs besides).
+// The number of parts that makes the last wave end soonest: waves x (page rounds of a block + what a block costs
+// besides).
 int choose_parts(int tiles, int pages, int resident_blocks) {
   constexpr double block_overhead = 6.0;  // page rounds: start, first fetch, merge of the warps
   constexpr double merge_overhead = 2.0;
   int best = 1;
   double best_cost = 0.0;
-  for (int parts = 1; parts == 1 || (pages / parts >= kMinPagesPerPart && tiles * parts <= kMaxBlocks && parts <= kMaxParts);
+  for (int parts = 1;
+       parts == 1 || (pages / parts >= kMinPagesPerPart && tiles * parts <= kMaxBlocks && parts <= kMaxParts);
        ++parts) {
     int waves = (tiles * parts + resident_blocks - 1) / resident_blocks;
     int pages_per_part = (pages + parts - 1) / parts;
@@ -268,7 +271,8 @@ int choose_parts(int tiles, int pages, int resident_blocks) {
 template <int kHeadDim>
 void launch(const AttentionArgs& args, int longest_kv, void* workspace, cudaStream_t stream) {
   using D = Decode<kHeadDim>;
-  DSSIM_CUDA(cudaFuncSetAttribute(decode_kernel<kHeadDim>, cudaFuncAttributeMaxDynamicSharedMemorySize, D::shared_bytes));
+  DSSIM_CUDA(
+      cudaFuncSetAttribute(decode_kernel<kHeadDim>, cudaFuncAttributeMaxDynamicSharedMemorySize, D::shared_bytes));
   static const int resident_blocks = [] {
     int device = 0;
     int processors = 0;

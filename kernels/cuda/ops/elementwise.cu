@@ -133,9 +133,8 @@ __global__ void rope_kernel(RopeArgs args) {
       low[j] = a * cosine - high[j] * sine;
       high[j] = high[j] * cosine + a * sine;
     }
-    bf16* out = head < args.heads
-                    ? args.queries + (static_cast<long>(row) * args.heads + head) * args.head_dim
-                    : args.keys + slot + static_cast<long>(head - args.heads) * args.head_dim;
+    bf16* out = head < args.heads ? args.queries + (static_cast<long>(row) * args.heads + head) * args.head_dim
+                                  : args.keys + slot + static_cast<long>(head - args.heads) * args.head_dim;
     *reinterpret_cast<Vector*>(out + pair) = pack(low);
     *reinterpret_cast<Vector*>(out + pair + args.head_dim / 2) = pack(high);
   }
@@ -207,11 +206,14 @@ __global__ void sample_kernel(const Vector* logits, int* tokens, int vectors, fl
   }
 }
 
-int threads_for(int vectors, int most) { return std::min(most, std::max(32, (vectors + 31) / 32 * 32)); }
+int threads_for(int vectors, int most) {
+  return std::min(most, std::max(32, (vectors + 31) / 32 * 32));
+}
 
 }  // namespace
 
-void add_rmsnorm(bf16* residual, const bf16* x, const bf16* weight, bf16* out, int rows, int width, cudaStream_t stream) {
+void add_rmsnorm(bf16* residual, const bf16* x, const bf16* weight, bf16* out, int rows, int width,
+                 cudaStream_t stream) {
   int vectors = width / 8;
   auto* r = reinterpret_cast<Vector*>(residual);
   auto* in = reinterpret_cast<const Vector*>(x);
@@ -220,17 +222,33 @@ void add_rmsnorm(bf16* residual, const bf16* x, const bf16* weight, bf16* out, i
   // About 256 threads a row whatever its width, so that the rate does not jump from width to width.
   auto launch = [&](auto count) {
     constexpr int kVectors = decltype(count)::value;
-    add_rmsnorm_kernel<kVectors><<<rows, threads_for((vectors + kVectors - 1) / kVectors, 1024), 0, stream>>>(r, in, w, o, vectors);
+    add_rmsnorm_kernel<kVectors>
+        <<<rows, threads_for((vectors + kVectors - 1) / kVectors, 1024), 0, stream>>>(r, in, w, o, vectors);
   };
   switch ((vectors + 255) / 256) {
-    case 1: launch(std::integral_constant<int, 1>{}); break;
-    case 2: launch(std::integral_constant<int, 2>{}); break;
-    case 3: launch(std::integral_constant<int, 3>{}); break;
-    case 4: launch(std::integral_constant<int, 4>{}); break;
-    case 5: launch(std::integral_constant<int, 5>{}); break;
-    case 6: launch(std::integral_constant<int, 6>{}); break;
-    case 7: launch(std::integral_constant<int, 7>{}); break;
-    default: launch(std::integral_constant<int, 8>{});
+    case 1:
+      launch(std::integral_constant<int, 1>{});
+      break;
+    case 2:
+      launch(std::integral_constant<int, 2>{});
+      break;
+    case 3:
+      launch(std::integral_constant<int, 3>{});
+      break;
+    case 4:
+      launch(std::integral_constant<int, 4>{});
+      break;
+    case 5:
+      launch(std::integral_constant<int, 5>{});
+      break;
+    case 6:
+      launch(std::integral_constant<int, 6>{});
+      break;
+    case 7:
+      launch(std::integral_constant<int, 7>{});
+      break;
+    default:
+      launch(std::integral_constant<int, 8>{});
   }
   DSSIM_CUDA_LAUNCHED("add_rmsnorm");
 }
@@ -259,8 +277,8 @@ void embedding(const int* ids, const bf16* table, bf16* out, int rows, int width
   DSSIM_CUDA_LAUNCHED("embedding");
 }
 
-void sample(const bf16* logits, int* tokens, int rows, int vocabulary, float temperature, uint32_t seed, void* workspace,
-            cudaStream_t stream) {
+void sample(const bf16* logits, int* tokens, int rows, int vocabulary, float temperature, uint32_t seed,
+            void* workspace, cudaStream_t stream) {
   int vectors = vocabulary / 8;
   int parts = std::clamp(264 / rows, 1, (vectors + 511) / 512);
   float inverse_temperature = temperature > 0.0f ? 1.0f / temperature : 0.0f;
@@ -269,6 +287,8 @@ void sample(const bf16* logits, int* tokens, int rows, int vocabulary, float tem
   DSSIM_CUDA_LAUNCHED("sample");
 }
 
-std::size_t sample_workspace_bytes(int rows) { return static_cast<std::size_t>(rows) * sizeof(SampleSlot); }
+std::size_t sample_workspace_bytes(int rows) {
+  return static_cast<std::size_t>(rows) * sizeof(SampleSlot);
+}
 
 }  // namespace dssim::cuda

@@ -28,9 +28,15 @@ const Types& types_of(DataType type) {
 
 }  // namespace
 
-const char* name_of(DataType type) { return types_of(type).name; }
-int input_bytes(DataType type) { return types_of(type).input_bytes; }
-int output_bytes(DataType type) { return types_of(type).output_bytes; }
+const char* name_of(DataType type) {
+  return types_of(type).name;
+}
+int input_bytes(DataType type) {
+  return types_of(type).input_bytes;
+}
+int output_bytes(DataType type) {
+  return types_of(type).output_bytes;
+}
 
 GemmContext::GemmContext() {
   DSSIM_CUDA(cublasLtCreate(&handle_));
@@ -96,8 +102,8 @@ void Gemm::run(int algorithm, const void* activation, const void* weight, void* 
   const int32_t integer_zero = 0;
   const void* alpha = integer_ ? static_cast<const void*>(&integer_one) : &one;
   const void* beta = integer_ ? static_cast<const void*>(&integer_zero) : &zero;
-  DSSIM_CUDA(cublasLtMatmul(context_.handle(), operation_, alpha, weight, weight_, activation, activation_, beta, output,
-                            output_, output, output_, &found_.at(algorithm).algo, context_.workspace(),
+  DSSIM_CUDA(cublasLtMatmul(context_.handle(), operation_, alpha, weight, weight_, activation, activation_, beta,
+                            output, output_, output, output_, &found_.at(algorithm).algo, context_.workspace(),
                             context_.workspace_bytes(), stream));
 }
 

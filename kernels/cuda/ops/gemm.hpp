@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Matrix products through cuBLASLt as an inference engine calls them: output[m][n] = sum_k activation[m][k] weight[n][k],
-// all row-major, so weights lie as a linear layer stores them.
+// Matrix products through cuBLASLt as an inference engine calls them: output[m][n] = sum_k activation[m][k]
+// weight[n][k], all row-major, so weights lie as a linear layer stores them.
 //   bf16, fp16: fp32 sums, output as the inputs
 //   fp8:        e4m3 inputs, one scale per tensor, fast accumulation (what engines use), bf16 output
 //   int8:       int32 sums and output

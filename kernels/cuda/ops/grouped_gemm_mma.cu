@@ -15,7 +15,8 @@ constexpr int kStages = 3;
 constexpr int kThreads = 128;
 constexpr int kStageBytes = (kRows + kColumns) * 128;
 
-__device__ void load_rows(uint32_t shared, const __nv_bfloat16* from, int first, int last, int rows, int k, int column) {
+__device__ void load_rows(uint32_t shared, const __nv_bfloat16* from, int first, int last, int rows, int k,
+                          int column) {
   for (int i = threadIdx.x; i < rows * 8; i += kThreads) {
     int row = i / 8;
     int chunk = i % 8;
@@ -96,8 +97,8 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-void grouped_gemm_mma(const __nv_bfloat16* activations, const __nv_bfloat16* weights, __nv_bfloat16* output, int n, int k,
-                      const GroupedTiles& tiles, cudaStream_t stream) {
+void grouped_gemm_mma(const __nv_bfloat16* activations, const __nv_bfloat16* weights, __nv_bfloat16* output, int n,
+                      int k, const GroupedTiles& tiles, cudaStream_t stream) {
   constexpr int shared_bytes = kStages * kStageBytes;
   DSSIM_CUDA(cudaFuncSetAttribute(grouped_gemm_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
   dim3 grid(tiles.most, (n + kColumns - 1) / kColumns);

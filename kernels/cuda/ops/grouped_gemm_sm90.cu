@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Grouped matrix product for sm_90a: one warp brings tiles of activations and weights in by TMA through a ring of stages;
-// one or two warpgroups of 64 rows multiply with wgmma. Rows that a tile reads past its expert's end are not stored.
+// Grouped matrix product for sm_90a: one warp brings tiles of activations and weights in by TMA through a ring of
+// stages; one or two warpgroups of 64 rows multiply with wgmma. Rows that a tile reads past its expert's end are not
+// stored.
 #include "hopper.cuh"
 #include "moe.hpp"
 #include "status.hpp"
@@ -34,8 +35,9 @@ __device__ Position position_of(int block, int tiles, int columns) {
 
 template <int kRows, int kColumns>
 __global__ void __launch_bounds__(128 + kRows * 2, kRows == 64 ? 2 : 1)
-    grouped_gemm_kernel(const __grid_constant__ CUtensorMap activation_map, const __grid_constant__ CUtensorMap weight_map,
-                        __nv_bfloat16* output, int n, int k, GroupedTiles tiles) {
+    grouped_gemm_kernel(const __grid_constant__ CUtensorMap activation_map,
+                        const __grid_constant__ CUtensorMap weight_map, __nv_bfloat16* output, int n, int k,
+                        GroupedTiles tiles) {
   extern __shared__ unsigned char raw[];
   using S = Shared<kRows, kColumns>;
   S& shared = *reinterpret_cast<S*>((reinterpret_cast<uintptr_t>(raw) + 1023) & ~uintptr_t{1023});
@@ -104,7 +106,8 @@ __global__ void __launch_bounds__(128 + kRows * 2, kRows == 64 ? 2 : 1)
 #pragma unroll
     for (int j = 0; j < kColumns / 8; ++j) {
       int column = first_column + 8 * j + (lane & 3) * 2;
-      if (column < n) *reinterpret_cast<uint32_t*>(out + column) = pack_bf16(sum[4 * j + 2 * r], sum[4 * j + 2 * r + 1]);
+      if (column < n)
+        *reinterpret_cast<uint32_t*>(out + column) = pack_bf16(sum[4 * j + 2 * r], sum[4 * j + 2 * r + 1]);
     }
   }
 }

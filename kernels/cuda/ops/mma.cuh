@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tensor-core and asynchronous-copy instructions of sm_80 and later, one inline function each, bf16 inputs and fp32 sums.
-// Fragment layout (PTX ISA, mma.m16n8k16): lane = 4*g + t holds of A rows g and g+8, columns 2t,2t+1 and 2t+8,2t+9;
-// of B (K x N) column g; of C row g columns 2t,2t+1 in c[0..1] and row g+8 in c[2..3].
+// Tensor-core and asynchronous-copy instructions of sm_80 and later, one inline function each, bf16 inputs and fp32
+// sums. Fragment layout (PTX ISA, mma.m16n8k16): lane = 4*g + t holds of A rows g and g+8, columns 2t,2t+1 and
+// 2t+8,2t+9; of B (K x N) column g; of C row g columns 2t,2t+1 in c[0..1] and row g+8 in c[2..3].
 #pragma once
 
 #include <cuda_bf16.h>
@@ -18,7 +18,9 @@ __device__ inline uint32_t shared_address(const void* pointer) {
 __device__ inline void copy_async_16(uint32_t shared, const void* global) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(shared), "l"(global));
 }
-__device__ inline void copy_async_commit() { asm volatile("cp.async.commit_group;\n" ::); }
+__device__ inline void copy_async_commit() {
+  asm volatile("cp.async.commit_group;\n" ::);
+}
 template <int kPending>
 __device__ inline void copy_async_wait() {
   asm volatile("cp.async.wait_group %0;\n" ::"n"(kPending) : "memory");

@@ -173,7 +173,9 @@ __global__ void combine_kernel(const __nv_bfloat162* rows, __nv_bfloat162* outpu
 
 }  // namespace
 
-std::size_t moe_workspace_bytes(const MoeArgs& args) { return lay_out(args, nullptr).bytes; }
+std::size_t moe_workspace_bytes(const MoeArgs& args) {
+  return lay_out(args, nullptr).bytes;
+}
 
 void moe_forward(const MoeArgs& args, void* workspace, cudaStream_t stream) {
   Layout l = lay_out(args, workspace);
@@ -192,8 +194,8 @@ void moe_forward(const MoeArgs& args, void* workspace, cudaStream_t stream) {
   silu_mul(l.gate_up, l.activated, l.rows, args.ffn, stream);
   grouped_gemm(l.activated, args.down, l.gathered, args.local_experts, args.width, args.ffn, tiles, stream);
   combine_kernel<<<dim3(args.tokens, (args.width / 2 + 255) / 256), 256, 0, stream>>>(
-      reinterpret_cast<const __nv_bfloat162*>(l.gathered), reinterpret_cast<__nv_bfloat162*>(args.output), l.assignments,
-      l.starts, args.top_k, args.width / 2);
+      reinterpret_cast<const __nv_bfloat162*>(l.gathered), reinterpret_cast<__nv_bfloat162*>(args.output),
+      l.assignments, l.starts, args.top_k, args.width / 2);
   DSSIM_CUDA_LAUNCHED("moe combine");
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A mixture-of-experts feed-forward block on one GPU, bf16: top-k routing, rows gathered by expert, two grouped matrix
-// products with SiLU * mul between, weighted sum per token. Holds experts [0, local_experts) of `experts`; assignments to
-// others are skipped (expert parallelism without its all-to-all). Launches only: counts stay on the device.
+// products with SiLU * mul between, weighted sum per token. Holds experts [0, local_experts) of `experts`; assignments
+// to others are skipped (expert parallelism without its all-to-all). Launches only: counts stay on the device.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -46,7 +46,7 @@ void grouped_gemm(const __nv_bfloat16* activations, const __nv_bfloat16* weights
 // The two kernels behind it; the sm_90a one is compiled apart.
 void grouped_gemm_sm90(const __nv_bfloat16* activations, const __nv_bfloat16* weights, __nv_bfloat16* output,
                        int experts, int n, int k, const GroupedTiles& tiles, cudaStream_t stream);
-void grouped_gemm_mma(const __nv_bfloat16* activations, const __nv_bfloat16* weights, __nv_bfloat16* output, int n, int k,
-                      const GroupedTiles& tiles, cudaStream_t stream);
+void grouped_gemm_mma(const __nv_bfloat16* activations, const __nv_bfloat16* weights, __nv_bfloat16* output, int n,
+                      int k, const GroupedTiles& tiles, cudaStream_t stream);
 
 }  // namespace dssim::cuda

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Prefill attention with mma.sync, for every GPU from sm_80 on. A block takes 128 queries of one head; its four warps take
-// 32 queries each, so that a key fragment read from shared memory serves two products. KV tiles of 64 tokens are gathered
-// by cp.async: values arrive while scores are multiplied, the next keys while values are.
+// Prefill attention with mma.sync, for every GPU from sm_80 on. A block takes 128 queries of one head; its four warps
+// take 32 queries each, so that a key fragment read from shared memory serves two products. KV tiles of 64 tokens are
+// gathered by cp.async: values arrive while scores are multiplied, the next keys while values are.
 #include <cmath>
 
 #include "prefill_kernels.hpp"
@@ -115,7 +115,8 @@ __device__ void store_output(const AttentionArgs& args, const float (&o)[2][kHea
       float inverse = 1.0f / quad_sum(softmax[half].sum[r]);
       int row = first_row + half * 16 + 8 * r;
       if (row >= length) continue;
-      __nv_bfloat16* out = args.output + (static_cast<long>(begin + row) * args.heads + head) * kHeadDim + (lane & 3) * 2;
+      __nv_bfloat16* out =
+          args.output + (static_cast<long>(begin + row) * args.heads + head) * kHeadDim + (lane & 3) * 2;
 #pragma unroll
       for (int j = 0; j < kHeadDim / 8; ++j) {
         *reinterpret_cast<uint32_t*>(out + 8 * j) =

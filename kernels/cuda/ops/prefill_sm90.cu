@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Prefill attention for sm_90a, head_dim 128. A block takes 128 queries of one head: one warp brings KV tiles of 128
-// tokens in by TMA, page by page and two tiles ahead, and two warpgroups of 64 queries each multiply with wgmma. The scores
-// of the next tile are multiplied while the softmax of this one runs, so that the tensor cores stay busy.
+// tokens in by TMA, page by page and two tiles ahead, and two warpgroups of 64 queries each multiply with wgmma. The
+// scores of the next tile are multiplied while the softmax of this one runs, so that the tensor cores stay busy.
 #include <cmath>
 
 #include "attention.hpp"
@@ -20,9 +20,9 @@ constexpr int kKvTile = 128;
 constexpr int kStages = 2;
 constexpr int kThreads = 384;
 constexpr int kConsumerWarps = 8;
-constexpr int kHalfBytes = kKvTile * 128;        // 64 of the 128 columns of a tile
+constexpr int kHalfBytes = kKvTile * 128;  // 64 of the 128 columns of a tile
 constexpr int kTileBytes = 2 * kHalfBytes;
-constexpr int kPageBytes = kPageTokens * 128;    // 64 columns of a page
+constexpr int kPageBytes = kPageTokens * 128;  // 64 columns of a page
 constexpr int kPagesPerTile = kKvTile / kPageTokens;
 
 struct Shared {

@@ -42,4 +42,5 @@ inline void check_status(cublasStatus_t status, const char* call, const char* fi
 
 #define DSSIM_CUDA(call) ::dssim::cuda::check_status((call), #call, __FILE__, __LINE__)
 // After a kernel launch: reports a bad launch configuration at its own line.
-#define DSSIM_CUDA_LAUNCHED(kernel) ::dssim::cuda::check_status(cudaGetLastError(), "launch of " kernel, __FILE__, __LINE__)
+#define DSSIM_CUDA_LAUNCHED(kernel) \
+  ::dssim::cuda::check_status(cudaGetLastError(), "launch of " kernel, __FILE__, __LINE__)
