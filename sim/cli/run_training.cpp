@@ -33,7 +33,8 @@ std::vector<int> parse_gpu_counts(const std::string& text) {
 void write_folder(const std::string& folder, const std::string& text, const std::string& json) {
   std::error_code code;
   std::filesystem::create_directories(folder, code);
-  if (code || !std::filesystem::is_directory(folder)) throw bad_input("--out " + folder + ": is not a folder and cannot be made one");
+  if (code || !std::filesystem::is_directory(folder))
+    throw bad_input("--out " + folder + ": is not a folder and cannot be made one");
   for (const auto& [name, content] : {std::pair{"report.txt", &text}, std::pair{"report.json", &json}}) {
     AtomicFile file(std::filesystem::path(folder) / name);
     file.write(*content);
@@ -80,7 +81,8 @@ int run_training_scenario(const Words& words) {
   CommonOptions options;
   auto description = common_description(options);
   auto add = description.add_options();
-  add("scale", po::value<std::string>()->value_name("N,N,…"), "the same job on so many GPUs: weak and strong scaling, and what it loses");
+  add("scale", po::value<std::string>()->value_name("N,N,…"),
+      "the same job on so many GPUs: weak and strong scaling, and what it loses");
   add("out", po::value<std::string>()->value_name("DIR"), "write report.txt and report.json into a folder");
   po::variables_map values;
   if (!parse(words, description, options, values, "dssim SCENARIO.toml [--scale N,N,…] [options]")) return 0;
@@ -91,7 +93,8 @@ int run_training_scenario(const Words& words) {
     print_answer(options, console_text(report, stdout_is_terminal()), json);
     return 0;
   };
-  if (values.contains("scale")) return answer(run_training_scale(scenario, parse_gpu_counts(values["scale"].as<std::string>())));
+  if (values.contains("scale"))
+    return answer(run_training_scale(scenario, parse_gpu_counts(values["scale"].as<std::string>())));
   return answer(train(scenario, options));
 }
 
@@ -100,7 +103,8 @@ int run_training_fit(const Words& words) {
   const auto description = common_description(options);
   po::variables_map values;
   if (!parse(words, description, options, values, "dssim fit SCENARIO.toml [options]")) return 0;
-  const TrainingReport report = query_training_fit(read_training_scenario(options.scenario, options.assignments, options.seed));
+  const TrainingReport report =
+      query_training_fit(read_training_scenario(options.scenario, options.assignments, options.seed));
   print_answer(options, fit_text(report, stdout_is_terminal()), fit_json_text(report));
   require_training_fit(report);
   return 0;
@@ -110,11 +114,13 @@ int run_parallelise(const Words& words) {
   CommonOptions options;
   auto description = common_description(options);
   auto add = description.add_options();
-  add("top", po::value<std::string>()->value_name("N")->default_value("20"), "so many layouts that run, and as many that do not");
+  add("top", po::value<std::string>()->value_name("N")->default_value("20"),
+      "so many layouts that run, and as many that do not");
   po::variables_map values;
   if (!parse(words, description, options, values, "dssim parallelise SCENARIO.toml [--top N] [options]")) return 0;
   SearchOptions search;
-  search.show = search.show_infeasible = static_cast<size_t>(parse_count("--top", values["top"].as<std::string>(), 1, 1'000'000));
+  search.show = search.show_infeasible =
+      static_cast<size_t>(parse_count("--top", values["top"].as<std::string>(), 1, 1'000'000));
   search.progress = !options.quiet && Progress::stderr_is_terminal();
   const TrainingScenario scenario = read_training_scenario(options.scenario, options.assignments, options.seed, false);
   const SearchReport report = find_layouts(scenario, search);

@@ -9,8 +9,10 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 Json setup_json(const Setup& setup) {
-  return {{"scenario", setup.scenario}, {"kind", "training"},         {"title", setup.title},           {"seed", setup.seed},
-          {"model", setup.model},       {"hardware", setup.hardware}, {"deployment", setup.deployment}, {"stack", setup.stack}};
+  return {{"scenario", setup.scenario},     {"kind", "training"},
+          {"title", setup.title},           {"seed", setup.seed},
+          {"model", setup.model},           {"hardware", setup.hardware},
+          {"deployment", setup.deployment}, {"stack", setup.stack}};
 }
 
 Json memory_json(const TrainingMemory& m) {
@@ -123,13 +125,19 @@ Json points_json(const std::vector<ScalePoint>& points) {
   return rows;
 }
 
-std::string dump(const Json& json) { return json.dump(2) + "\n"; }
+std::string dump(const Json& json) {
+  return json.dump(2) + "\n";
+}
 
 }  // namespace
 
-std::string fit_json_text(const TrainingReport& report) { return dump(fit_json(report)); }
+std::string fit_json_text(const TrainingReport& report) {
+  return dump(fit_json(report));
+}
 
-std::string json_text(const TrainingReport& report) { return dump(report_json(report)); }
+std::string json_text(const TrainingReport& report) {
+  return dump(report_json(report));
+}
 
 std::string json_text(const ScaleReport& report) {
   Json json = setup_json(report.setup);
@@ -144,7 +152,9 @@ std::string json_text(const SearchReport& report) {
   json["examined"] = report.examined;
   Json feasible = Json::array(), infeasible = Json::array();
   for (const auto& a : report.feasible)
-    feasible.push_back({{"layout", layout_json(a.job)}, {"training", training_json(*a.step)}, {"memory", memory_json(a.step->memory)}});
+    feasible.push_back({{"layout", layout_json(a.job)},
+                        {"training", training_json(*a.step)},
+                        {"memory", memory_json(a.step->memory)}});
   for (const auto& a : report.infeasible) infeasible.push_back({{"layout", layout_json(a.job)}, {"reason", a.reason}});
   json["feasible"] = feasible;
   json["infeasible"] = infeasible;

@@ -15,7 +15,8 @@ namespace {
 using Layout = TextLayout;
 
 void add_memory(Layout& out, const TrainingMemory& m) {
-  out.section(m.fits ? "Memory, fullest GPU" : fmt::format("Does not fit: {} short per GPU", format_bytes(m.shortfall_bytes)));
+  out.section(m.fits ? "Memory, fullest GPU"
+                     : fmt::format("Does not fit: {} short per GPU", format_bytes(m.shortfall_bytes)));
   const auto row = [&](std::string_view label, double bytes) {
     if (bytes > 0)
       out.plain(fmt::format("  {:<30}{:>12}{:>8}  {}", label, format_bytes(bytes), Layout::percent(bytes / m.gpu_bytes),
@@ -30,22 +31,28 @@ void add_memory(Layout& out, const TrainingMemory& m) {
 }
 
 void add_parts(Layout& out, const StepParts& p) {
-  const std::pair<std::string_view, double> rows[] = {
-      {"compute", p.compute_s},           {"tensor", p.tensor_s},         {"pipeline bubble", p.pipeline_bubble_s},
-      {"data", p.data_s},                 {"experts", p.expert_s},        {"context", p.context_s},
-      {"recomputation", p.recompute_s},   {"optimizer", p.optimizer_s},   {"launches", p.host_s},
-      {"stragglers", p.stragglers_s},     {"input", p.input_s}};
+  const std::pair<std::string_view, double> rows[] = {{"compute", p.compute_s},
+                                                      {"tensor", p.tensor_s},
+                                                      {"pipeline bubble", p.pipeline_bubble_s},
+                                                      {"data", p.data_s},
+                                                      {"experts", p.expert_s},
+                                                      {"context", p.context_s},
+                                                      {"recomputation", p.recompute_s},
+                                                      {"optimizer", p.optimizer_s},
+                                                      {"launches", p.host_s},
+                                                      {"stragglers", p.stragglers_s},
+                                                      {"input", p.input_s}};
   for (const auto& [name, seconds] : rows)
     if (seconds > 0)
-      out.plain(fmt::format("  {:<18}{:>10}{:>8}  {}", name, format_time(seconds), Layout::percent(seconds / p.total_s()),
-                            Layout::bar(seconds / p.total_s(), 36)));
+      out.plain(fmt::format("  {:<18}{:>10}{:>8}  {}", name, format_time(seconds),
+                            Layout::percent(seconds / p.total_s()), Layout::bar(seconds / p.total_s(), 36)));
 }
 
 void add_links(Layout& out, const TrainingStep& step) {
   const auto line = [&](std::string_view label, double bytes, double rate) {
     if (bytes > 0 && rate > 0)
-      out.line(label, fmt::format("{} a step over the busiest, {} of {}", format_bytes(bytes), Layout::percent(bytes / step.step_s() / rate),
-                                  format_bandwidth(rate)));
+      out.line(label, fmt::format("{} a step over the busiest, {} of {}", format_bytes(bytes),
+                                  Layout::percent(bytes / step.step_s() / rate), format_bandwidth(rate)));
   };
   if (step.node_link_bytes <= 0 && step.fabric_bytes <= 0) return;
   out.section("Links");
@@ -53,29 +60,32 @@ void add_links(Layout& out, const TrainingStep& step) {
   line("fabric", step.fabric_bytes, step.fabric_bytes_per_s);
 }
 
-std::string rate_text(double per_s) { return per_s < 1e6 ? fmt::format("{:.0f}", per_s) : format_count(per_s); }
+std::string rate_text(double per_s) {
+  return per_s < 1e6 ? fmt::format("{:.0f}", per_s) : format_count(per_s);
+}
 
 void add_scale_table(Layout& out, std::string_view title, const std::vector<ScalePoint>& points) {
   out.section(title);
-  out.plain(fmt::format("  {:>7}{:>8}{:>11}{:>13}{:>12}{:>7}{:>12}  {}", "GPUs", "batch", "step", "tokens/s", "per GPU", "MFU", "efficiency",
-                        "lost to"));
+  out.plain(fmt::format("  {:>7}{:>8}{:>11}{:>13}{:>12}{:>7}{:>12}  {}", "GPUs", "batch", "step", "tokens/s", "per GPU",
+                        "MFU", "efficiency", "lost to"));
   for (const auto& p : points) {
     if (!p.report) {
       out.plain(fmt::format("  {:>7}  {}", p.gpus, p.reason));
       continue;
     }
     const TrainingStep& s = p.report->step;
-    out.plain(fmt::format("  {:>7}{:>8}{:>11}{:>13}{:>12}{:>7}{:>12}  {}", p.gpus, p.report->job.global_batch, format_time(s.step_s()),
-                          rate_text(s.tokens_per_s), rate_text(s.tokens_per_s_per_gpu()), Layout::percent(s.mfu()),
-                          Layout::percent(p.efficiency), p.lost));
+    out.plain(fmt::format("  {:>7}{:>8}{:>11}{:>13}{:>12}{:>7}{:>12}  {}", p.gpus, p.report->job.global_batch,
+                          format_time(s.step_s()), rate_text(s.tokens_per_s), rate_text(s.tokens_per_s_per_gpu()),
+                          Layout::percent(s.mfu()), Layout::percent(p.efficiency), p.lost));
   }
 }
 
 std::string short_layout(const TrainingJob& j) {
   std::string schedule = j.pipeline_parallel == 1 ? "-" : j.schedule;
   if (j.virtual_stages > 1) schedule += fmt::format(" × {}", j.virtual_stages);
-  return fmt::format("{:>4}{:>5}{:>6}{:>4}{:>4}{:>6}  {:<16}{:<7}{:<10}", j.tensor_parallel, j.pipeline_parallel, j.data_parallel,
-                     j.context_parallel, j.expert_parallel, j.micro_batch, schedule, kShardingNames[static_cast<size_t>(j.sharding)],
+  return fmt::format("{:>4}{:>5}{:>6}{:>4}{:>4}{:>6}  {:<16}{:<7}{:<10}", j.tensor_parallel, j.pipeline_parallel,
+                     j.data_parallel, j.context_parallel, j.expert_parallel, j.micro_batch, schedule,
+                     kShardingNames[static_cast<size_t>(j.sharding)],
                      kRecomputeNames[static_cast<size_t>(j.recompute)]);
 }
 
@@ -87,8 +97,10 @@ std::string console_text(const TrainingReport& report, bool colour) {
   add_setup(out, report.setup);
   for (const auto& note : report.notes) out.warn("note", note);
   out.section(fmt::format("Step time {}", format_time(s.step_s())));
-  out.line("throughput", fmt::format("{} tokens/s, {} per GPU", rate_text(s.tokens_per_s), rate_text(s.tokens_per_s_per_gpu())));
-  out.line("MFU", fmt::format("{} of the dense {} rate (FLOPs the model needs)", Layout::percent(s.mfu()), name_of(report.job.precision)));
+  out.line("throughput",
+           fmt::format("{} tokens/s, {} per GPU", rate_text(s.tokens_per_s), rate_text(s.tokens_per_s_per_gpu())));
+  out.line("MFU", fmt::format("{} of the dense {} rate (FLOPs the model needs)", Layout::percent(s.mfu()),
+                              name_of(report.job.precision)));
   out.line("HFU", fmt::format("{} (with recomputation)", Layout::percent(s.hfu())));
   out.line("scaling", fmt::format("{} of one replica's tokens/s per GPU", Layout::percent(report.scaling_efficiency)));
   out.section(fmt::format("Where the step goes: {}", report.bottleneck.name));
@@ -130,10 +142,11 @@ std::string console_text(const SearchReport& report, bool colour) {
   constexpr std::string_view kHead = "  tp   pp    dp  cp  ep micro  schedule        shard  recompute ";
   out.plain(fmt::format("{}{:>10}{:>7}{:>10}", kHead, "step", "MFU", "memory"));
   for (const auto& answer : report.feasible)
-    out.plain(fmt::format("{}{:>10}{:>7}{:>10}", short_layout(answer.job), format_time(answer.step->step_s()), Layout::percent(answer.step->mfu()),
-                          format_bytes(answer.step->memory.total_bytes())));
+    out.plain(fmt::format("{}{:>10}{:>7}{:>10}", short_layout(answer.job), format_time(answer.step->step_s()),
+                          Layout::percent(answer.step->mfu()), format_bytes(answer.step->memory.total_bytes())));
   if (!report.infeasible.empty()) out.section("Cannot run");
-  for (const auto& answer : report.infeasible) out.plain(fmt::format("{}  {}", short_layout(answer.job), answer.reason));
+  for (const auto& answer : report.infeasible)
+    out.plain(fmt::format("{}  {}", short_layout(answer.job), answer.reason));
   out.blank();
   out.plain(fmt::format("{} layouts examined in {}", report.examined, format_time(report.wall_s)));
   return out.take();

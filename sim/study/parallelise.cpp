@@ -42,7 +42,8 @@ void for_each_layout(const TrainingScenario& scenario, const Visit& visit) {
       for (const int context : divisors(gpus / tensor / pipeline, long_sequences ? given.sequence / 1024 : 1)) {
         if (cluster.gpus_per_node() % tensor != 0) continue;
         const int data = gpus / tensor / pipeline / context;
-        for (const int experts : divisors(given.model.is_moe() ? given.model.experts : 1, static_cast<int64_t>(data) * context)) {
+        for (const int experts :
+             divisors(given.model.is_moe() ? given.model.experts : 1, static_cast<int64_t>(data) * context)) {
           std::vector<ScheduleChoice> schedules{{given.schedule == "interleaved" ? "1f1b" : given.schedule, 1}};
           if (pipeline > 1)
             for (const int chunks : {2, 3, 4}) schedules.push_back({"interleaved", chunks});
@@ -71,11 +72,13 @@ void for_each_layout(const TrainingScenario& scenario, const Visit& visit) {
       }
 }
 
-// What cannot run, shortly: of each set of degrees the layout that comes nearest to fitting, and of each rule one layout that breaks it.
+// What cannot run, shortly: of each set of degrees the layout that comes nearest to fitting, and of each rule one
+// layout that breaks it.
 class Refusals {
  public:
   void add_short(const TrainingJob& job, double shortfall_bytes) {
-    const auto key = fmt::format("{} {} {} {}", job.tensor_parallel, job.pipeline_parallel, job.context_parallel, job.expert_parallel);
+    const auto key = fmt::format("{} {} {} {}", job.tensor_parallel, job.pipeline_parallel, job.context_parallel,
+                                 job.expert_parallel);
     keep(key, job, fmt::format("{} of memory short per GPU", format_bytes(shortfall_bytes)), shortfall_bytes);
   }
   void add_rule(const TrainingJob& job, const ParallelProblem& problem) {
@@ -84,7 +87,8 @@ class Refusals {
   std::vector<LayoutAnswer> take(size_t most) {
     std::vector<Entry> entries;
     for (auto& [reason, entry] : kept_) entries.push_back(std::move(entry));
-    std::stable_sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) { return a.shortfall < b.shortfall; });
+    std::stable_sort(entries.begin(), entries.end(),
+                     [](const auto& a, const auto& b) { return a.shortfall < b.shortfall; });
     std::vector<LayoutAnswer> answers;
     for (auto& entry : entries) {
       if (answers.size() == most) break;
@@ -123,7 +127,8 @@ SearchReport find_layouts(const TrainingScenario& scenario, const SearchOptions&
   Refusals refusals;
   for_each_layout(scenario, [&](const TrainingJob& job) {
     ++report.examined;
-    if (progress.enabled() && progress.due()) progress.show(fmt::format("{} layouts examined, {} run", report.examined, report.feasible.size()));
+    if (progress.enabled() && progress.due())
+      progress.show(fmt::format("{} layouts examined, {} run", report.examined, report.feasible.size()));
     if (const auto problem = training_problem(job)) return refusals.add_rule(job, problem);
     if (const auto memory = predictor.memory(job); !memory.fits) return refusals.add_short(job, memory.shortfall_bytes);
     report.feasible.push_back({job, predictor.predict(job), ""});
@@ -135,8 +140,11 @@ SearchReport find_layouts(const TrainingScenario& scenario, const SearchOptions&
   if (!report.feasible.empty()) shown = report.feasible.front().job;
   report.setup = training_setup(scenario, shown, predictor.stack().name);
   if (report.feasible.empty()) {
-    std::string nearest = report.infeasible.empty() ? "" : "; nearest: " + layout_text(report.infeasible.front().job) + ": " + report.infeasible.front().reason;
-    throw cannot_run(fmt::format("{}: none of {} layouts on {} GPUs can run{}", scenario.path, report.examined, scenario.cluster.gpus, nearest));
+    std::string nearest = report.infeasible.empty() ? ""
+                                                    : "; nearest: " + layout_text(report.infeasible.front().job) +
+                                                          ": " + report.infeasible.front().reason;
+    throw cannot_run(fmt::format("{}: none of {} layouts on {} GPUs can run{}", scenario.path, report.examined,
+                                 scenario.cluster.gpus, nearest));
   }
   if (report.feasible.size() > options.show) report.feasible.resize(options.show);
   report.wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

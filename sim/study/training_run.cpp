@@ -14,15 +14,24 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 using Part = std::pair<std::string, double>;
 
 std::vector<Part> named_parts(const StepParts& p) {
-  return {{"compute", p.compute_s},         {"tensor", p.tensor_s},       {"pipeline bubble", p.pipeline_bubble_s},
-          {"data", p.data_s},               {"experts", p.expert_s},      {"context", p.context_s},
-          {"recomputation", p.recompute_s}, {"optimizer", p.optimizer_s}, {"host", p.host_s},
-          {"stragglers", p.stragglers_s},   {"input", p.input_s}};
+  return {{"compute", p.compute_s},
+          {"tensor", p.tensor_s},
+          {"pipeline bubble", p.pipeline_bubble_s},
+          {"data", p.data_s},
+          {"experts", p.expert_s},
+          {"context", p.context_s},
+          {"recomputation", p.recompute_s},
+          {"optimizer", p.optimizer_s},
+          {"host", p.host_s},
+          {"stragglers", p.stragglers_s},
+          {"input", p.input_s}};
 }
 
 Bottleneck find_bottleneck(const TrainingReport& report) {
@@ -33,7 +42,8 @@ Bottleneck find_bottleneck(const TrainingReport& report) {
   Bottleneck bottleneck;
   bottleneck.name = parts.front().first == "compute" ? "compute" : parts.front().first + " ahead of compute";
   for (const auto& [name, seconds] : parts)
-    if (name != "compute" && seconds > 0.02 * step) bottleneck.evidence.push_back(fmt::format("{:.1f} % of the step is {}", 100 * seconds / step, name));
+    if (name != "compute" && seconds > 0.02 * step)
+      bottleneck.evidence.push_back(fmt::format("{:.1f} % of the step is {}", 100 * seconds / step, name));
   return bottleneck;
 }
 
@@ -64,12 +74,15 @@ TrainingReport report_of(const TrainingScenario& scenario, StepPredictor& predic
   report.trust.sources = predictor.sources();
   report.capital_usd = cluster.price_usd();
   report.power_w = cluster.power_w();
-  if (job.gpus() < cluster.gpus) report.notes.push_back(fmt::format("{} of the cluster's {} GPUs stand idle", cluster.gpus - job.gpus(), cluster.gpus));
+  if (job.gpus() < cluster.gpus)
+    report.notes.push_back(
+        fmt::format("{} of the cluster's {} GPUs stand idle", cluster.gpus - job.gpus(), cluster.gpus));
   if (predictor.stack().gpu != cluster.gpu.name)
-    report.notes.push_back(fmt::format("training figures of {} carried over from {}", predictor.stack().name, predictor.stack().gpu));
+    report.notes.push_back(
+        fmt::format("training figures of {} carried over from {}", predictor.stack().name, predictor.stack().gpu));
   if (predictor.kernels().transferred())
-    report.notes.push_back(fmt::format("no kernels were measured on {}: times are carried over from {}", cluster.gpu.name,
-                                       predictor.kernels().stack().gpu));
+    report.notes.push_back(fmt::format("no kernels were measured on {}: times are carried over from {}",
+                                       cluster.gpu.name, predictor.kernels().stack().gpu));
   return report;
 }
 
@@ -147,13 +160,16 @@ void compare_with_first(std::vector<ScalePoint>& points) {
 }  // namespace
 
 std::string layout_text(const TrainingJob& job) {
-  std::string text = fmt::format("tensor {} × pipeline {} × data {}", job.tensor_parallel, job.pipeline_parallel, job.data_parallel);
+  std::string text =
+      fmt::format("tensor {} × pipeline {} × data {}", job.tensor_parallel, job.pipeline_parallel, job.data_parallel);
   if (job.context_parallel > 1) text += fmt::format(" × context {}", job.context_parallel);
   if (job.expert_parallel > 1) text += fmt::format(", experts over {}", job.expert_parallel);
   text += fmt::format(", {} micro-batches of {}", job.micro_batches(), job.micro_batch);
-  if (job.pipeline_parallel > 1) text += fmt::format(", {}{}", job.schedule, job.virtual_stages > 1 ? fmt::format(" × {}", job.virtual_stages) : "");
+  if (job.pipeline_parallel > 1)
+    text += fmt::format(", {}{}", job.schedule, job.virtual_stages > 1 ? fmt::format(" × {}", job.virtual_stages) : "");
   if (job.sharding != Sharding::none) text += fmt::format(", {}", kShardingNames[static_cast<size_t>(job.sharding)]);
-  if (job.recompute != Recompute::none) text += fmt::format(", recompute {}", kRecomputeNames[static_cast<size_t>(job.recompute)]);
+  if (job.recompute != Recompute::none)
+    text += fmt::format(", recompute {}", kRecomputeNames[static_cast<size_t>(job.recompute)]);
   if (job.sequence_parallel) text += ", sequence parallel";
   return text;
 }
@@ -164,10 +180,11 @@ Setup training_setup(const TrainingScenario& scenario, const TrainingJob& job, c
   setup.scenario = scenario.path;
   setup.title = scenario.title;
   setup.seed = scenario.seed;
-  setup.model = fmt::format("{}, {} parameters, {} products, sequences of {}", job.model.title, format_count(job.model.parameters()),
-                            name_of(job.precision), job.sequence);
-  setup.hardware = fmt::format("{} × {} ({} × {}{})", job.gpus(), c.gpu.title, (job.gpus() + c.gpus_per_node() - 1) / c.gpus_per_node(),
-                               c.node.name, c.fabric ? ", " + c.fabric->name : "");
+  setup.model = fmt::format("{}, {} parameters, {} products, sequences of {}", job.model.title,
+                            format_count(job.model.parameters()), name_of(job.precision), job.sequence);
+  setup.hardware = fmt::format("{} × {} ({} × {}{})", job.gpus(), c.gpu.title,
+                               (job.gpus() + c.gpus_per_node() - 1) / c.gpus_per_node(), c.node.name,
+                               c.fabric ? ", " + c.fabric->name : "");
   setup.deployment = layout_text(job);
   setup.stack = stack;
   return setup;
@@ -186,8 +203,9 @@ TrainingReport query_training_fit(const TrainingScenario& scenario) {
 
 void require_training_fit(const TrainingReport& report) {
   if (report.step.memory.fits) return;
-  throw cannot_run(fmt::format("{}: does not fit: {} short by {} per GPU; {}", report.setup.scenario, report.setup.model,
-                               format_bytes(report.step.memory.shortfall_bytes), remedy_text(report)));
+  throw cannot_run(fmt::format("{}: does not fit: {} short by {} per GPU; {}", report.setup.scenario,
+                               report.setup.model, format_bytes(report.step.memory.shortfall_bytes),
+                               remedy_text(report)));
 }
 
 TrainingReport run_training(const TrainingScenario& scenario, TrainingReport* partial) {

@@ -3,9 +3,10 @@
 
 // One training step of a scenario, and the same job at other GPU counts.
 //
-// Weak scaling keeps the sequences a replica works on, so the global batch grows with the GPUs; strong scaling keeps the global
-// batch. Both change data_parallel and the number of nodes, nothing else. Efficiency is tokens/s/GPU over that of the first count.
-// What was lost is the growth of each part of the step, per token and GPU, as a share of the first row's time per token and GPU.
+// Weak scaling keeps the sequences a replica works on, so the global batch grows with the GPUs; strong scaling keeps
+// the global batch. Both change data_parallel and the number of nodes, nothing else. Efficiency is tokens/s/GPU over
+// that of the first count. What was lost is the growth of each part of the step, per token and GPU, as a share of the
+// first row's time per token and GPU.
 
 #include <vector>
 
@@ -14,7 +15,8 @@
 
 namespace dssim {
 
-// Throws Error(cannot_run) naming the shortfall and the remedies where the job does not fit; the report is in *partial then.
+// Throws Error(cannot_run) naming the shortfall and the remedies where the job does not fit; the report is in *partial
+// then.
 TrainingReport run_training(const TrainingScenario& scenario, TrainingReport* partial = nullptr);
 
 // The same whether it fits or not, with the remedies; and the error that says it does not.

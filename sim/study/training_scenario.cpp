@@ -22,13 +22,16 @@ Enum read_enum(const Config& table, std::string_view key, const std::string_view
   return static_cast<Enum>(std::find(words.begin(), words.end(), name) - words.begin());
 }
 
-Precision read_precision(const Config& table, std::string_view key, const std::vector<std::string>& allowed, Precision fallback) {
+Precision read_precision(const Config& table, std::string_view key, const std::vector<std::string>& allowed,
+                         Precision fallback) {
   const auto name = table.choice(key, allowed, name_of(fallback));
   const auto names = precision_names();
   return static_cast<Precision>(std::find(names.begin(), names.end(), name) - names.begin());
 }
 
-int degree(const Config& table, std::string_view key) { return static_cast<int>(table.integer(key, kDegree, 1)); }
+int degree(const Config& table, std::string_view key) {
+  return static_cast<int>(table.integer(key, kDegree, 1));
+}
 
 void read_degrees(const Config& t, const Cluster& cluster, bool fixed_layout, TrainingJob& job) {
   job.tensor_parallel = degree(t, "tensor_parallel");
@@ -38,17 +41,21 @@ void read_degrees(const Config& t, const Cluster& cluster, bool fixed_layout, Tr
   const auto given = t.find_integer("data_parallel", kDegree);
   const double replica = static_cast<double>(job.tensor_parallel) * job.pipeline_parallel * job.context_parallel;
   if (!fixed_layout) return;
-  if (const auto problem = parallel_problem(job.model, job.tensor_parallel, 1, 1)) throw t.error(problem.key, problem.message);
+  if (const auto problem = parallel_problem(job.model, job.tensor_parallel, 1, 1))
+    throw t.error(problem.key, problem.message);
   if (replica > cluster.gpus)
     throw t.error(job.tensor_parallel > cluster.gpus ? "tensor_parallel" : "pipeline_parallel",
-                  fmt::format("one replica needs tensor × pipeline × context = {:.0f} GPUs, but the cluster has {}", replica, cluster.gpus));
+                  fmt::format("one replica needs tensor × pipeline × context = {:.0f} GPUs, but the cluster has {}",
+                              replica, cluster.gpus));
   if (!given && cluster.gpus % job.replica_gpus() != 0)
-    throw t.error("data_parallel", fmt::format("replicas of {} GPUs do not divide the cluster's {}; say how many there are to be",
-                                               job.replica_gpus(), cluster.gpus));
+    throw t.error("data_parallel",
+                  fmt::format("replicas of {} GPUs do not divide the cluster's {}; say how many there are to be",
+                              job.replica_gpus(), cluster.gpus));
   job.data_parallel = static_cast<int>(given.value_or(cluster.gpus / job.replica_gpus()));
   if (replica * job.data_parallel > cluster.gpus)
-    throw t.error("data_parallel", fmt::format("{} replicas of {} GPUs need {:.0f}, but the cluster has {}", job.data_parallel,
-                                               job.replica_gpus(), replica * job.data_parallel, cluster.gpus));
+    throw t.error("data_parallel",
+                  fmt::format("{} replicas of {} GPUs need {:.0f}, but the cluster has {}", job.data_parallel,
+                              job.replica_gpus(), replica * job.data_parallel, cluster.gpus));
 }
 
 void read_numerics(const Config& t, const TrainingStack& stack, TrainingJob& job) {
@@ -77,14 +84,16 @@ void read_exchange(const Config& t, const TrainingStack& stack, const Cluster& c
   const auto servers = t.find_integer("parameter_servers", {1, 1 << 20});
   if (servers && job.exchange != GradientExchange::parameter_server)
     throw t.error("parameter_servers", "belongs to gradient_exchange = \"parameter-server\"");
-  job.parameter_servers = static_cast<int>(servers.value_or(job.exchange == GradientExchange::parameter_server ? 1 : 0));
+  job.parameter_servers =
+      static_cast<int>(servers.value_or(job.exchange == GradientExchange::parameter_server ? 1 : 0));
   if (job.exchange == GradientExchange::parameter_server && !cluster.fabric)
     throw t.error("gradient_exchange", "a parameter server is reached over the fabric: cluster.fabric is missing");
 }
 
 void read_disturbances(const Config& t, const Cluster& cluster, TrainingJob& job) {
   // Token numbers of four bytes, as tokenised datasets keep them.
-  job.input_bytes_per_sequence = t.quantity("input_bytes_per_sequence", Dimension::bytes, 4.0 * static_cast<double>(job.sequence));
+  job.input_bytes_per_sequence =
+      t.quantity("input_bytes_per_sequence", Dimension::bytes, 4.0 * static_cast<double>(job.sequence));
   if (t.has("input_bytes_per_sequence") && !cluster.storage)
     throw t.error("input_bytes_per_sequence", "data is read from cluster.storage, which is missing");
   job.input_sequences_per_s_per_node = t.quantity("input_rate_per_node", Dimension::rate, 0);
@@ -130,12 +139,15 @@ TrainingScenario read_training_scenario(const std::filesystem::path& path, std::
   job.model = model.architecture;
   job.precision = model.weights;
   scenario.weights = name_of(model.weights);
-  if (!t.has("precision") && (model.weights == Precision::int8 || model.weights == Precision::int4 || model.weights == Precision::fp4))
-    throw t.error("precision", fmt::format("weights of {} are not trained: say bf16, fp16, fp8, tf32 or fp32", scenario.weights));
+  if (!t.has("precision") &&
+      (model.weights == Precision::int8 || model.weights == Precision::int4 || model.weights == Precision::fp4))
+    throw t.error("precision",
+                  fmt::format("weights of {} are not trained: say bf16, fp16, fp8, tf32 or fp32", scenario.weights));
   read_degrees(t, scenario.cluster, fixed_layout, job);
   job.micro_batch = t.integer("micro_batch", kSequences, 1);
   // A search has no data_parallel yet: one micro-batch for each GPU.
-  job.global_batch = t.integer("global_batch", kSequences, job.micro_batch * (fixed_layout ? job.data_parallel : scenario.cluster.gpus));
+  job.global_batch = t.integer("global_batch", kSequences,
+                               job.micro_batch * (fixed_layout ? job.data_parallel : scenario.cluster.gpus));
   job.sequence = t.integer("sequence", kTokens, std::min<int64_t>(job.model.max_positions, 2048));
   job.schedule = t.choice("schedule", schedule_names(), "1f1b");
   job.virtual_stages = static_cast<int>(t.integer("virtual_stages", {1, 1024}, job.schedule == "interleaved" ? 2 : 1));

@@ -12,26 +12,32 @@ namespace {
 constexpr double kReferenceBytes = 1e9;
 
 bool is_fabric_link(const std::string& name) {
-  return name.find("nic") != std::string::npos || name.find("leaf") != std::string::npos || name.find("spine") != std::string::npos;
+  return name.find("nic") != std::string::npos || name.find("leaf") != std::string::npos ||
+         name.find("spine") != std::string::npos;
 }
 
-double busiest_seconds(const ClusterNetwork& network, const std::map<LinkId, double>& loads, const std::map<LinkId, double>& of) {
+double busiest_seconds(const ClusterNetwork& network, const std::map<LinkId, double>& loads,
+                       const std::map<LinkId, double>& of) {
   double worst = 0;
   for (const auto& [link, bytes] : of)
-    if (const auto at = loads.find(link); at != loads.end()) worst = std::max(worst, at->second / network.link_bytes_per_s(link));
+    if (const auto at = loads.find(link); at != loads.end())
+      worst = std::max(worst, at->second / network.link_bytes_per_s(link));
   return worst;
 }
 
 }  // namespace
 
-GroupNetwork::GroupNetwork(const Cluster& cluster, const ClusterNetwork& network, const CollectiveModel& collectives, int gpus)
+GroupNetwork::GroupNetwork(const Cluster& cluster, const ClusterNetwork& network, const CollectiveModel& collectives,
+                           int gpus)
     : cluster_(cluster), network_(network), collectives_(collectives), gpus_(gpus) {
   if (cluster.gpus_per_node() > 1) node_link_bytes_per_s_ = network.path(network.gpu(0), network.gpu(1)).bytes_per_s;
   if (cluster.fabric && cluster.nodes > 1)
     fabric_bytes_per_s_ = network.path(network.gpu(0), network.gpu(cluster.gpus_per_node())).bytes_per_s;
 }
 
-bool GroupNetwork::spans_nodes(Group group) const { return (group.size - 1) * group.stride >= cluster_.gpus_per_node(); }
+bool GroupNetwork::spans_nodes(Group group) const {
+  return (group.size - 1) * group.stride >= cluster_.gpus_per_node();
+}
 
 std::vector<int> GroupNetwork::members(Group group, int first) const {
   std::vector<int> gpus(static_cast<size_t>(group.size));
@@ -65,7 +71,8 @@ const GroupNetwork::Shared& GroupNetwork::shared(CollectiveKind kind, Group grou
   const auto flows_of = [&](int first) {
     const auto gpus = members(group, first);
     std::vector<Flow> flows;
-    for (const auto& f : collectives_.flows({kind, kReferenceBytes, gpus})) flows.push_back({f.source, f.destination, f.bytes});
+    for (const auto& f : collectives_.flows({kind, kReferenceBytes, gpus}))
+      flows.push_back({f.source, f.destination, f.bytes});
     return flows;
   };
   const auto alone_flows = flows_of(0);

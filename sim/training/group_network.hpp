@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// How long a collective takes when every group of its kind runs it at the same time, as they do in training: each tensor group,
-// each data group, each pair of neighbouring stages.
+// How long a collective takes when every group of its kind runs it at the same time, as they do in training: each
+// tensor group, each data group, each pair of neighbouring stages.
 //
-// Model: a group is {first, first + stride, …}; the groups of one kind tile the cluster. Time = latency term + bandwidth term of one
-// group alone × sharing, where sharing is how much more the busiest link of the representative group (GPU 0's) carries from all
-// groups that touch GPU 0's node than from that group alone. Node 0 stands for all nodes: they are alike. Remembered per (kind,
-// stride, size) and per bytes. Link loads are kept for the report's utilisation.
-// Units: seconds, bytes. Tested by tests/invariant/training_network_test.cpp.
+// Model: a group is {first, first + stride, …}; the groups of one kind tile the cluster. Time = latency term +
+// bandwidth term of one group alone × sharing, where sharing is how much more the busiest link of the representative
+// group (GPU 0's) carries from all groups that touch GPU 0's node than from that group alone. Node 0 stands for all
+// nodes: they are alike. Remembered per (kind, stride, size) and per bytes. Link loads are kept for the report's
+// utilisation. Units: seconds, bytes. Tested by tests/invariant/training_network_test.cpp.
 
 #include <map>
 #include <string>

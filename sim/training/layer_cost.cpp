@@ -8,9 +8,13 @@
 namespace dssim {
 namespace {
 
-double value(int64_t count) { return static_cast<double>(count); }
+double value(int64_t count) {
+  return static_cast<double>(count);
+}
 
-bool is_aligned(double side) { return std::fmod(side, 8) == 0; }
+bool is_aligned(double side) {
+  return std::fmod(side, 8) == 0;
+}
 
 }  // namespace
 
@@ -37,10 +41,12 @@ PassCost& PassCost::operator+=(const PassCost& other) {
 }
 
 PassCost PassCost::times(double count) const {
-  return {compute_s * count, tensor_s * count, context_s * count, expert_s * count, host_s * count, weight_s * count, score_s * count};
+  return {compute_s * count, tensor_s * count, context_s * count, expert_s * count,
+          host_s * count,    weight_s * count, score_s * count};
 }
 
-LayerCost::LayerCost(const TrainingJob& job, const TrainingStack& stack, const CostModel& kernels, GroupNetwork& network)
+LayerCost::LayerCost(const TrainingJob& job, const TrainingStack& stack, const CostModel& kernels,
+                     GroupNetwork& network)
     : job_(job),
       stack_(stack),
       kernels_(kernels),
@@ -75,13 +81,18 @@ void LayerCost::add_traffic(PassCosts& into, Traffic traffic, double values) {
   into.backward.compute_s += traffic.backward * seconds;
 }
 
-double LayerCost::skew_s(int ranks) const { return stack_.launch_skew_s * expected_maximum(ranks); }
-
-void LayerCost::add_launches(PassCost& pass, double kernels_s, double collectives) const {
-  pass.host_s = std::max(0.0, kernels_s + collectives * stack_.collective_launch_s - pass.compute_s - pass.collectives_s());
+double LayerCost::skew_s(int ranks) const {
+  return stack_.launch_skew_s * expected_maximum(ranks);
 }
 
-double LayerCost::tensor_bytes() const { return tokens_ * hidden_ * width_bytes_; }
+void LayerCost::add_launches(PassCost& pass, double kernels_s, double collectives) const {
+  pass.host_s =
+      std::max(0.0, kernels_s + collectives * stack_.collective_launch_s - pass.compute_s - pass.collectives_s());
+}
+
+double LayerCost::tensor_bytes() const {
+  return tokens_ * hidden_ * width_bytes_;
+}
 
 LayerTraffic LayerCost::traffic() const {
   const Architecture& m = job_.model;
@@ -109,15 +120,20 @@ void LayerCost::add_attention(PassCosts& into) {
   const Architecture& m = job_.model;
   const double t = job_.tensor_parallel, heads = std::max(1.0, value(m.heads) / t), dim = value(m.head_dim);
   const double kv_heads = value(kv_heads_per_gpu(m, job_.tensor_parallel));
-  const double sequence = value(job_.sequence), queries = sequence / job_.context_parallel, sequences = value(job_.micro_batch);
+  const double sequence = value(job_.sequence), queries = sequence / job_.context_parallel,
+               sequences = value(job_.micro_batch);
   if (job_.attention == TrainingAttention::flash) {
-    // A context-parallel rank takes two slices, one from each end, so that all have the same work: the mean past is half.
-    const std::vector<AttentionChunk> chunks(static_cast<size_t>(job_.micro_batch), {queries, (sequence - queries) / 2});
-    const AttentionHeads shape{static_cast<int64_t>(heads), static_cast<int64_t>(kv_heads), m.head_dim, Precision::bf16};
+    // A context-parallel rank takes two slices, one from each end, so that all have the same work: the mean past is
+    // half.
+    const std::vector<AttentionChunk> chunks(static_cast<size_t>(job_.micro_batch),
+                                             {queries, (sequence - queries) / 2});
+    const AttentionHeads shape{static_cast<int64_t>(heads), static_cast<int64_t>(kv_heads), m.head_dim,
+                               Precision::bf16};
     const Price price = kernels_.prefill_attention(shape, chunks, !m.is_encoder());
     // Tables are of 16-bit values; wider ones go at the ratio of the rates.
-    const double wider = kernels_.gpu().matrix_flops_per_s(Precision::bf16) /
-                         std::min(kernels_.gpu().matrix_flops_per_s(Precision::bf16), kernels_.gpu().matrix_flops_per_s(job_.precision));
+    const double wider =
+        kernels_.gpu().matrix_flops_per_s(Precision::bf16) /
+        std::min(kernels_.gpu().matrix_flops_per_s(Precision::bf16), kernels_.gpu().matrix_flops_per_s(job_.precision));
     const double seconds = price.seconds * wider / stack_.sustained_matmul;
     coverage_s_[static_cast<size_t>(price.coverage)] += seconds;
     into.forward.compute_s += seconds;
@@ -160,7 +176,8 @@ void LayerCost::add_feed_forward(PassCosts& into) {
     add_traffic(into, gated ? stack_.gated : stack_.plain, tokens_ * ffn);
     return;
   }
-  // Router, then each expert's products over its share of the tokens that this GPU's experts get, routing taken as even.
+  // Router, then each expert's products over its share of the tokens that this GPU's experts get, routing taken as
+  // even.
   const double ep = job_.expert_parallel, local = value(m.experts) / ep, routed = tokens_ * value(m.experts_per_token);
   add_product(into, tokens_, value(m.experts), hidden_);
   PassCosts expert;
@@ -173,7 +190,8 @@ void LayerCost::add_feed_forward(PassCosts& into) {
   add_traffic(into, {4, 4}, routed * hidden_);  // tokens gathered for their experts, and their results summed
   if (job_.expert_parallel > 1) {
     // Dispatch and combine; every tensor rank moves its share of the hidden width.
-    const double one = network_.seconds(CollectiveKind::all_to_all, expert_group(), traffic().expert_bytes) + skew_s(job_.expert_parallel);
+    const double one = network_.seconds(CollectiveKind::all_to_all, expert_group(), traffic().expert_bytes) +
+                       skew_s(job_.expert_parallel);
     for (PassCost* pass : {&into.forward, &into.backward}) pass->expert_s += 2 * one;
   }
 }
@@ -192,7 +210,8 @@ PassCosts LayerCost::layer_costs() {
   add_traffic(costs, stack_.norm, 2 * values);
   add_traffic(costs, {stack_.residual.forward + dropout, stack_.residual.backward + dropout}, 2 * values);
   add_tensor_collectives(costs, 2);
-  const double collectives = (job_.tensor_parallel > 1 ? 2 : 0) + (job_.context_parallel > 1 ? 1 : 0) + (job_.expert_parallel > 1 ? 2 : 0);
+  const double collectives =
+      (job_.tensor_parallel > 1 ? 2 : 0) + (job_.context_parallel > 1 ? 1 : 0) + (job_.expert_parallel > 1 ? 2 : 0);
   add_launches(costs.forward, stack_.forward_launch_s, collectives);
   add_launches(costs.backward, stack_.backward_launch_s, collectives);
   return costs;
@@ -215,7 +234,8 @@ PassCosts LayerCost::head_costs() {
   add_product(costs, tokens_, vocabulary, hidden_);
   add_traffic(costs, stack_.norm, tokens_ * hidden_ * outside_);
   // The loss computes in fp32 whatever the products' format: bytes are given, not values.
-  const double loss_s = tokens_ * vocabulary * stack_.vocabulary_bytes / (kernels_.gpu().memory_bytes_per_s * stack_.memory_efficiency);
+  const double loss_s =
+      tokens_ * vocabulary * stack_.vocabulary_bytes / (kernels_.gpu().memory_bytes_per_s * stack_.memory_efficiency);
   costs.forward.compute_s += loss_s / 2;
   costs.backward.compute_s += loss_s / 2;
   if (job_.tensor_parallel > 1)
@@ -229,8 +249,10 @@ PassCosts LayerCost::head_costs() {
 
 PassCost LayerCost::recomputed() const {
   switch (job_.recompute) {
-    case Recompute::none: return {};
-    case Recompute::full: return layer_.forward;
+    case Recompute::none:
+      return {};
+    case Recompute::full:
+      return layer_.forward;
     case Recompute::selective: {
       // FlashAttention repeats its scores in any case, inside its backward.
       PassCost scores;

@@ -3,12 +3,15 @@
 
 // What one transformer layer, the embedding and the output head cost one GPU for one micro-batch, forward and backward.
 //
-//   matrix products   forward (m,n,k), backward its two products: the input's gradient (m,k,n) and the weight's (n,k,m), each
+//   matrix products   forward (m,n,k), backward its two products: the input's gradient (m,k,n) and the weight's
+//   (n,k,m), each
 //                     priced by its own shape, so twice the forward's FLOPs but rarely twice its time
-//   attention         flash: the measured kernel, backward flash_backward × forward; unfused: batched products over all scores
+//   attention         flash: the measured kernel, backward flash_backward × forward; unfused: batched products over all
+//   scores
 //                     and the softmax's and dropout's passes over them in memory
 //   element-wise      values moved (TrainingStack) ÷ bandwidth
-//   collectives       tensor: all-reduce after each half of the layer, or with sequence parallelism a reduce-scatter and an
+//   collectives       tensor: all-reduce after each half of the layer, or with sequence parallelism a reduce-scatter
+//   and an
 //                     all-gather (the same bytes); context: keys and values gathered, gradients scattered; expert: two
 //                     all-to-alls each way
 //   host              launches: a layer takes the longer of its GPU time and its launches
@@ -24,11 +27,11 @@
 namespace dssim {
 
 struct PassCost {
-  double compute_s = 0;   // kernels
+  double compute_s = 0;                              // kernels
   double tensor_s = 0, context_s = 0, expert_s = 0;  // collectives on the critical path
-  double host_s = 0;      // the GPU waits for launches
-  double weight_s = 0;    // part of compute_s: weight gradients
-  double score_s = 0;     // part of compute_s: unfused attention over the scores (what selective recomputation repeats)
+  double host_s = 0;                                 // the GPU waits for launches
+  double weight_s = 0;                               // part of compute_s: weight gradients
+  double score_s = 0;  // part of compute_s: unfused attention over the scores (what selective recomputation repeats)
 
   double collectives_s() const { return tensor_s + context_s + expert_s; }
   double seconds() const { return compute_s + collectives_s() + host_s; }

@@ -10,7 +10,9 @@
 namespace dssim {
 namespace {
 
-double value(int64_t count) { return static_cast<double>(count); }
+double value(int64_t count) {
+  return static_cast<double>(count);
+}
 
 // One layer's parameters on one GPU: everything but the feed-forward of experts, and that.
 StageParameters layer_parameters_per_gpu(const TrainingJob& job) {
@@ -37,7 +39,8 @@ std::vector<int> positions_of(const TrainingJob& job, int stage) {
   if (schedule.weight_copies() > 1) {
     held = {stage, stages - 1 - stage};
   } else {
-    for (int p = stage; p < schedule.positions(stages, schedule.chunks_per_stage(job.virtual_stages)); p += stages) held.push_back(p);
+    for (int p = stage; p < schedule.positions(stages, schedule.chunks_per_stage(job.virtual_stages)); p += stages)
+      held.push_back(p);
   }
   return held;
 }
@@ -64,7 +67,8 @@ StageParameters stage_parameters(const TrainingJob& job, int stage) {
     sum.experts += value(split[static_cast<size_t>(p)]) * layer.experts;
     if (p == 0) {
       sum.shared += outer;
-      if (job.model.positions == Positions::learned) sum.shared += value(job.model.max_positions) * value(job.model.hidden);
+      if (job.model.positions == Positions::learned)
+        sum.shared += value(job.model.max_positions) * value(job.model.hidden);
     }
     // Tied embeddings are kept on both ends of a pipeline.
     if (p == last && !job.model.is_encoder() && !(job.model.tied_embeddings && p == 0)) sum.shared += outer;
@@ -75,7 +79,7 @@ StageParameters stage_parameters(const TrainingJob& job, int stage) {
 double layer_activation_bytes(const TrainingJob& job, const TrainingStack& stack) {
   const Architecture& m = job.model;
   const double tokens = job.micro_batch_tokens(), t = job.tensor_parallel, hidden = value(m.hidden);
-  const double w = job.parameter_bytes() == 4 ? 4 : 2;  // activations stay in 16 bits under fp8
+  const double w = job.parameter_bytes() == 4 ? 4 : 2;   // activations stay in 16 bits under fp8
   const double outside = job.sequence_parallel ? t : 1;  // what tensor parallelism leaves whole
   if (job.recompute == Recompute::full) return w * tokens * hidden / outside;
   const bool drops = m.linear_bias && stack.dropout_values > 0;
@@ -83,10 +87,10 @@ double layer_activation_bytes(const TrainingJob& job, const TrainingStack& stack
   const double copies = m.is_moe() ? value(m.experts_per_token) : 1;
   const double ffn = value(m.ffn) / t * copies;
 
-  double bytes = 2 * stack.norm_bytes * w / 2 * hidden / outside;      // inputs of the two norms
+  double bytes = 2 * stack.norm_bytes * w / 2 * hidden / outside;           // inputs of the two norms
   bytes += 2 * w * hidden / outside * (m.is_moe() ? (1 + copies) / 2 : 1);  // inputs of the first products of each half
-  if (drops) bytes += 2 * hidden / outside;                           // two dropout masks of one byte
-  bytes += w * (q + 2 * kv) + w * q;                                  // q, k, v; attention's result
+  if (drops) bytes += 2 * hidden / outside;                                 // two dropout masks of one byte
+  bytes += w * (q + 2 * kv) + w * q;                                        // q, k, v; attention's result
   bytes += w * ffn * (m.activation == Activation::gated ? stack.ffn_values : 2);
   double sum = tokens * bytes;
   if (job.attention == TrainingAttention::unfused && job.recompute == Recompute::none) {
@@ -110,7 +114,8 @@ std::vector<int> in_flight_chunks(const TrainingJob& job) {
   const auto& schedule = find_schedule(job.schedule);
   const int stages = job.pipeline_parallel, chunks = schedule.chunks_per_stage(job.virtual_stages);
   const std::vector<PositionTime> unit(static_cast<size_t>(position_count(job)), {1, 2, 1});
-  return run_pipeline_collapsed(schedule, stages, static_cast<int>(job.micro_batches()), chunks, unit, 0).peak_in_flight;
+  return run_pipeline_collapsed(schedule, stages, static_cast<int>(job.micro_batches()), chunks, unit, 0)
+      .peak_in_flight;
 }
 
 TrainingMemory plan_training_memory(const TrainingJob& job, const TrainingStack& stack, double gpu_bytes,
@@ -169,10 +174,12 @@ std::vector<Change> changes_of(const TrainingJob& job, int gpus_per_node) {
   if (job.gradient_ranks() > 1 && job.exchange == GradientExchange::all_reduce)
     for (const auto to : {Sharding::zero1, Sharding::zero2, Sharding::zero3})
       if (to > job.sharding)
-        add("sharding", fmt::format("\"{}\"", kShardingNames[static_cast<size_t>(to)]), [to](TrainingJob& j) { j.sharding = to; });
+        add("sharding", fmt::format("\"{}\"", kShardingNames[static_cast<size_t>(to)]),
+            [to](TrainingJob& j) { j.sharding = to; });
   for (const auto to : {Recompute::selective, Recompute::full})
     if (to > job.recompute)
-      add("recompute", fmt::format("\"{}\"", kRecomputeNames[static_cast<size_t>(to)]), [to](TrainingJob& j) { j.recompute = to; });
+      add("recompute", fmt::format("\"{}\"", kRecomputeNames[static_cast<size_t>(to)]),
+          [to](TrainingJob& j) { j.recompute = to; });
   if (job.micro_batch > 1) add("micro_batch", "1", [](TrainingJob& j) { j.micro_batch = 1; });
   for (const int factor : {2, 4, 8}) {
     const auto spread = [factor](int& degree, TrainingJob& j) {
@@ -180,17 +187,21 @@ std::vector<Change> changes_of(const TrainingJob& job, int gpus_per_node) {
       j.data_parallel /= factor;
     };
     if (job.tensor_parallel * factor <= gpus_per_node)
-      add("tensor_parallel", fmt::format("{}", job.tensor_parallel * factor), [&](TrainingJob& j) { spread(j.tensor_parallel, j); });
-    add("pipeline_parallel", fmt::format("{}", job.pipeline_parallel * factor), [&](TrainingJob& j) { spread(j.pipeline_parallel, j); });
+      add("tensor_parallel", fmt::format("{}", job.tensor_parallel * factor),
+          [&](TrainingJob& j) { spread(j.tensor_parallel, j); });
+    add("pipeline_parallel", fmt::format("{}", job.pipeline_parallel * factor),
+        [&](TrainingJob& j) { spread(j.pipeline_parallel, j); });
   }
   return changes;
 }
 
 }  // namespace
 
-std::vector<std::string> training_remedies(const TrainingJob& job, const TrainingStack& stack, double gpu_bytes, int gpus_per_node) {
+std::vector<std::string> training_remedies(const TrainingJob& job, const TrainingStack& stack, double gpu_bytes,
+                                           int gpus_per_node) {
   const auto fits = [&](const TrainingJob& changed) {
-    return !training_problem(changed) && plan_training_memory(changed, stack, gpu_bytes, in_flight_chunks(changed)).fits;
+    return !training_problem(changed) &&
+           plan_training_memory(changed, stack, gpu_bytes, in_flight_chunks(changed)).fits;
   };
   std::vector<std::string> remedies, keys;
   const auto offer = [&](const std::string& key, const std::string& text, const TrainingJob& changed) {

@@ -4,15 +4,16 @@
 // Does a training job fit, term by term, on the fullest GPU (the largest over the pipeline's stages)?
 //
 //   weights      parameters on the GPU × bytes of their format (2 for fp8); divided by the data ranks under zero3
-//   gradients    × bytes of the gradient's format; divided under zero2 and zero3 (Rajbhandari et al. 2020, arXiv 1910.02054)
-//   optimizer    moments and master weights; divided under zero1, zero2, zero3
-//   activations  Korthikanti et al. 2022 (arXiv 2205.05198) with its terms counted one by one, so that grouped KV heads,
+//   gradients    × bytes of the gradient's format; divided under zero2 and zero3 (Rajbhandari et al. 2020, arXiv
+//   1910.02054) optimizer    moments and master weights; divided under zero1, zero2, zero3 activations  Korthikanti et
+//   al. 2022 (arXiv 2205.05198) with its terms counted one by one, so that grouped KV heads,
 //                gated feed-forwards, FlashAttention and models without dropout are right as well:
 //                  none       s b h (10 + 24/t + 5 a s/(h t))       selective  without the last term
 //                  full       2 s b h, and one layer in full while it is recomputed
-//                sequence parallelism divides the 10 by t too; times the micro-batches in flight of the schedule, and the
-//                logits of the last stage
-// Units: bytes. Nothing is thrown here. Tested by tests/unit/training_memory_test.cpp, tests/validation/training_test.cpp.
+//                sequence parallelism divides the 10 by t too; times the micro-batches in flight of the schedule, and
+//                the logits of the last stage
+// Units: bytes. Nothing is thrown here. Tested by tests/unit/training_memory_test.cpp,
+// tests/validation/training_test.cpp.
 
 #include <string>
 #include <vector>
@@ -41,7 +42,9 @@ struct TrainingMemory {
   int stage = 0;              // the fullest
   bool fits = false;
   double shortfall_bytes = 0;
-  double total_bytes() const { return weights_bytes + gradient_bytes + optimizer_bytes + activation_bytes + reserved_bytes; }
+  double total_bytes() const {
+    return weights_bytes + gradient_bytes + optimizer_bytes + activation_bytes + reserved_bytes;
+  }
 };
 
 // `in_flight` by stage, in micro-batch chunks: PipelineTiming::peak_in_flight.
@@ -51,8 +54,10 @@ TrainingMemory plan_training_memory(const TrainingJob& job, const TrainingStack&
 // Micro-batch chunks that each stage holds at once at most, by its schedule.
 std::vector<int> in_flight_chunks(const TrainingJob& job);
 
-// Changes of [training] on the same GPUs that make it fit, each computed: single ones, else two together; empty where none does.
-std::vector<std::string> training_remedies(const TrainingJob& job, const TrainingStack& stack, double gpu_bytes, int gpus_per_node);
+// Changes of [training] on the same GPUs that make it fit, each computed: single ones, else two together; empty where
+// none does.
+std::vector<std::string> training_remedies(const TrainingJob& job, const TrainingStack& stack, double gpu_bytes,
+                                           int gpus_per_node);
 
 // Optimizer's bytes per parameter: moments and master weights.
 double optimizer_bytes_per_parameter(const TrainingJob& job);

@@ -52,7 +52,9 @@ class Run {
   size_t index(int position, int micro_batch) const {
     return static_cast<size_t>(position) * static_cast<size_t>(micro_batches_) + static_cast<size_t>(micro_batch);
   }
-  int stage(int position, int micro_batch) const { return schedule_.stage_of(position, stages_, micro_batch, micro_batches_); }
+  int stage(int position, int micro_batch) const {
+    return schedule_.stage_of(position, stages_, micro_batch, micro_batches_);
+  }
 
   int position_of(int stage_index, const Pass& pass) const {
     if (positions_ > stages_) return pass.chunk * stages_ + stage_index;
@@ -78,7 +80,8 @@ class Run {
         break;
       case PassKind::backward:
       case PassKind::backward_input:
-        ready = position + 1 < positions_ ? arrival(backward_end_, position + 1, mb, s) : forward_end_[index(position, mb)];
+        ready =
+            position + 1 < positions_ ? arrival(backward_end_, position + 1, mb, s) : forward_end_[index(position, mb)];
         if (forward_end_[index(position, mb)] < 0) ready = -1;
         length = pass.kind == PassKind::backward ? time.backward_s : time.backward_s - time.weight_s;
         break;
@@ -122,8 +125,8 @@ PipelineTiming run_pipeline(const PipelineSchedule& schedule, int stages, int mi
 
 PipelineTiming run_pipeline_collapsed(const PipelineSchedule& schedule, int stages, int micro_batches, int chunks,
                                       std::span<const PositionTime> positions, double transfer_s) {
-  // Long enough for the steady state to be reached and left; both lengths leave the same remainder by `stages`, and the same
-  // parity for schedules that split the micro-batches in halves.
+  // Long enough for the steady state to be reached and left; both lengths leave the same remainder by `stages`, and the
+  // same parity for schedules that split the micro-batches in halves.
   const int round = 2 * stages;
   const int least = 6 * stages + micro_batches % round;
   if (stages == 1 || micro_batches <= least + round)

@@ -40,13 +40,15 @@ class OneForwardOneBackward final : public PipelineSchedule {
   }
 };
 
-// Micro-batches go in groups of p through chunk 0, then the same group through chunk 1, …; backwards the chunks in reverse.
+// Micro-batches go in groups of p through chunk 0, then the same group through chunk 1, …; backwards the chunks in
+// reverse.
 class Interleaved final : public PipelineSchedule {
  public:
   std::string_view name() const override { return "interleaved"; }
   std::vector<Pass> passes(int stage, int stages, int micro_batches, int chunks) const override {
     const int total = micro_batches * chunks;
-    const int warm_up = micro_batches == stages ? total : std::min(total, 2 * (stages - stage - 1) + (chunks - 1) * stages);
+    const int warm_up =
+        micro_batches == stages ? total : std::min(total, 2 * (stages - stage - 1) + (chunks - 1) * stages);
     const auto at = [&](int i, bool forward) {
       const int group = i / (stages * chunks), in_group = i % (stages * chunks);
       const int chunk = forward ? in_group / stages : chunks - 1 - in_group / stages;
@@ -64,8 +66,9 @@ class Interleaved final : public PipelineSchedule {
   std::string problem(int stages, int micro_batches, int virtual_stages) const override {
     if (virtual_stages < 2 && stages > 1) return "virtual_stages: the interleaved schedule needs 2 or more";
     if (micro_batches % stages != 0)
-      return fmt::format("schedule: interleaved needs a number of micro-batches that pipeline_parallel = {} divides, not {}", stages,
-                         micro_batches);
+      return fmt::format(
+          "schedule: interleaved needs a number of micro-batches that pipeline_parallel = {} divides, not {}", stages,
+          micro_batches);
     return "";
   }
 };
@@ -95,9 +98,9 @@ class ZeroBubble final : public PipelineSchedule {
   }
 };
 
-// Two pipelines over the same stages in opposite directions; the first half of the micro-batches enters at stage 0, the second
-// at stage p−1. The order is found by running passes of one unit each (forward 1, backward 1 + 1): the stage takes a backward
-// where one is ready, else a forward while at most p + 1 are in flight, else a weight gradient.
+// Two pipelines over the same stages in opposite directions; the first half of the micro-batches enters at stage 0, the
+// second at stage p−1. The order is found by running passes of one unit each (forward 1, backward 1 + 1): the stage
+// takes a backward where one is ready, else a forward while at most p + 1 are in flight, else a weight gradient.
 class DualPipe final : public PipelineSchedule {
  public:
   std::string_view name() const override { return "dualpipe"; }
@@ -109,12 +112,16 @@ class DualPipe final : public PipelineSchedule {
   int stage_of(int position, int stages, int micro_batch, int micro_batches) const override {
     return micro_batch < micro_batches / 2 ? position : stages - 1 - position;
   }
-  int chunk_of(int, int, int micro_batch, int micro_batches) const override { return micro_batch < micro_batches / 2 ? 0 : 1; }
+  int chunk_of(int, int, int micro_batch, int micro_batches) const override {
+    return micro_batch < micro_batches / 2 ? 0 : 1;
+  }
   std::string problem(int stages, int micro_batches, int) const override {
-    if (stages % 2 != 0) return fmt::format("pipeline_parallel: dualpipe needs an even number of stages, not {}", stages);
+    if (stages % 2 != 0)
+      return fmt::format("pipeline_parallel: dualpipe needs an even number of stages, not {}", stages);
     if (micro_batches % 2 != 0 || micro_batches < 2 * stages)
-      return fmt::format("schedule: dualpipe needs an even number of micro-batches, at least 2 × pipeline_parallel = {}, not {}",
-                         2 * stages, micro_batches);
+      return fmt::format(
+          "schedule: dualpipe needs an even number of micro-batches, at least 2 × pipeline_parallel = {}, not {}",
+          2 * stages, micro_batches);
     return "";
   }
   std::vector<Pass> passes(int stage, int stages, int micro_batches, int) const override {
@@ -142,7 +149,8 @@ class DualPipe final : public PipelineSchedule {
         const int near = s >= stages / 2 ? 0 : 1;
         std::optional<Pass> next;
         for (const int d : {near, 1 - near})
-          if (!next && at.next_backward[d] < at.backwards_in[d]) next = Pass{PassKind::backward_input, d, d * half + at.next_backward[d]++};
+          if (!next && at.next_backward[d] < at.backwards_in[d])
+            next = Pass{PassKind::backward_input, d, d * half + at.next_backward[d]++};
         for (const int d : {near, 1 - near})
           if (!next && at.in_flight <= stages && at.next_forward[d] < at.forwards_in[d])
             next = Pass{PassKind::forward, d, d * half + at.next_forward[d]++};
@@ -161,8 +169,10 @@ class DualPipe final : public PipelineSchedule {
         const int d = pass.chunk, towards = d == 0 ? 1 : -1;
         if (pass.kind == PassKind::forward) {
           const int to = s + towards;
-          if (to < 0 || to >= stages) ++state[static_cast<size_t>(s)].backwards_in[d];
-          else ++state[static_cast<size_t>(to)].forwards_in[d];
+          if (to < 0 || to >= stages)
+            ++state[static_cast<size_t>(s)].backwards_in[d];
+          else
+            ++state[static_cast<size_t>(to)].forwards_in[d];
         } else if (pass.kind == PassKind::backward_input) {
           const int to = s - towards;
           if (to >= 0 && to < stages) ++state[static_cast<size_t>(to)].backwards_in[d];
@@ -185,12 +195,17 @@ const std::array<const PipelineSchedule*, 5>& registry() {
 
 }  // namespace
 
-int PipelineSchedule::stage_of(int position, int stages, int, int) const { return position % stages; }
-int PipelineSchedule::chunk_of(int position, int stages, int, int) const { return position / stages; }
+int PipelineSchedule::stage_of(int position, int stages, int, int) const {
+  return position % stages;
+}
+int PipelineSchedule::chunk_of(int position, int stages, int, int) const {
+  return position / stages;
+}
 
 std::string PipelineSchedule::problem(int, int, int virtual_stages) const {
   if (virtual_stages > 1)
-    return fmt::format("virtual_stages: {} belongs to schedule = \"interleaved\"; {} has one chunk a stage", virtual_stages, name());
+    return fmt::format("virtual_stages: {} belongs to schedule = \"interleaved\"; {} has one chunk a stage",
+                       virtual_stages, name());
   return "";
 }
 

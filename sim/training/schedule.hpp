@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// In which order each stage of a pipeline does its forward and backward passes, as data, and how long a step then takes.
+// In which order each stage of a pipeline does its forward and backward passes, as data, and how long a step then
+// takes.
 //
 //   gpipe        all forwards, then all backwards (Huang et al. 2019); m micro-batches in flight
 //   1f1b         warm-up, then one forward, one backward (Narayanan et al. 2019); p − stage in flight
@@ -10,9 +11,10 @@
 //                (ZB-H1 of Qi et al. 2023, arXiv 2401.10241): the same memory as 1f1b
 //   dualpipe     micro-batches enter at both ends, each stage holds two chunks (DeepSeek-V3, arXiv 2412.19437)
 //
-// Bubble ÷ compute, passes of equal length on every stage: gpipe and 1f1b (p−1)/m, interleaved (p−1)/(v m), zero-bubble about a
-// third of 1f1b's; as a share of the step (p−1)/(m+p−1). Units: seconds, counts. Errors: Error(bad_input) for an unknown
-// name; schedule_problem() says what a schedule cannot divide. Tested by tests/analytic/training_schedule_test.cpp.
+// Bubble ÷ compute, passes of equal length on every stage: gpipe and 1f1b (p−1)/m, interleaved (p−1)/(v m), zero-bubble
+// about a third of 1f1b's; as a share of the step (p−1)/(m+p−1). Units: seconds, counts. Errors: Error(bad_input) for
+// an unknown name; schedule_problem() says what a schedule cannot divide. Tested by
+// tests/analytic/training_schedule_test.cpp.
 
 #include <cstdint>
 #include <memory>
@@ -58,26 +60,27 @@ std::vector<std::string> schedule_names();
 // The schedule of this name; it lives as long as the program.
 const PipelineSchedule& find_schedule(std::string_view name);
 
-// How long the passes of one position of the pipeline take. `backward_s` is the whole backward; `weight_s` is the part of it
-// that needs no input from the next stage and is needed by none.
+// How long the passes of one position of the pipeline take. `backward_s` is the whole backward; `weight_s` is the part
+// of it that needs no input from the next stage and is needed by none.
 struct PositionTime {
   double forward_s = 0, backward_s = 0, weight_s = 0;
 };
 
 struct PipelineTiming {
   double makespan_s = 0;
-  std::vector<double> busy_s;         // by stage
-  std::vector<int> peak_in_flight;    // by stage: chunks of micro-batches whose forward is done and whose backward is not
-  uint64_t passes = 0;                // computed
+  std::vector<double> busy_s;       // by stage
+  std::vector<int> peak_in_flight;  // by stage: chunks of micro-batches whose forward is done and whose backward is not
+  uint64_t passes = 0;              // computed
 };
 
-// Runs every stage's passes in their order, each as soon as its input is there; `transfer_s` passes between two positions on
-// different stages. Throws Error(failure) where the orders block one another.
+// Runs every stage's passes in their order, each as soon as its input is there; `transfer_s` passes between two
+// positions on different stages. Throws Error(failure) where the orders block one another.
 PipelineTiming run_pipeline(const PipelineSchedule& schedule, int stages, int micro_batches, int chunks,
                             std::span<const PositionTime> positions, double transfer_s);
 
 // The same from a few rounds of micro-batches: once every stage is in its steady state, each further round of `stages`
-// micro-batches takes the same time. Equal to run_pipeline to rounding where the schedule has such a state (a test holds that).
+// micro-batches takes the same time. Equal to run_pipeline to rounding where the schedule has such a state (a test
+// holds that).
 PipelineTiming run_pipeline_collapsed(const PipelineSchedule& schedule, int stages, int micro_batches, int chunks,
                                       std::span<const PositionTime> positions, double transfer_s);
 

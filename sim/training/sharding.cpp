@@ -8,15 +8,18 @@ namespace dssim {
 CompressedGradient compressed_gradient(const TrainingJob& job) {
   const double g = bytes_of(job.gradient_precision);
   switch (job.compression) {
-    case GradientCompression::none: return {g, 0, 0};
+    case GradientCompression::none:
+      return {g, 0, 0};
     case GradientCompression::four_bit:
-      // Encoding reads the gradient and its error, writes code and error; decoding reads the code and writes the gradient.
+      // Encoding reads the gradient and its error, writes code and error; decoding reads the code and writes the
+      // gradient.
       return {0.5 + 2.0 / 64, 4 * g + 2 * 0.5, 4};
     case GradientCompression::powersgd: {
       const double r = job.powersgd_rank;
       const double side = static_cast<double>(std::max<int64_t>(1, job.model.hidden));
       const double other = static_cast<double>(std::max(job.model.hidden, job.model.ffn));
-      // P = M Q, orthogonalise, Q = Mᵀ P, M ≈ P Qᵀ, and the error: three products of 2 r each, the gradient read or written 5 times.
+      // P = M Q, orthogonalise, Q = Mᵀ P, M ≈ P Qᵀ, and the error: three products of 2 r each, the gradient read or
+      // written 5 times.
       return {g * r * (side + other) / (side * other), 5 * g, 6 * r};
     }
   }
@@ -31,17 +34,20 @@ std::vector<Exchange> step_exchanges(const TrainingJob& job, double shared, doub
     if (parameters <= 0 || ranks <= 1) return;
     switch (job.sharding) {
       case Sharding::none:
-        list.push_back({CollectiveKind::all_reduce, ExchangePhase::backward, parameters * compressed.wire_bytes, ranks, of_experts});
+        list.push_back({CollectiveKind::all_reduce, ExchangePhase::backward, parameters * compressed.wire_bytes, ranks,
+                        of_experts});
         break;
       case Sharding::zero1:
       case Sharding::zero2:
-        list.push_back({CollectiveKind::reduce_scatter, ExchangePhase::backward, parameters * compressed.wire_bytes, ranks, of_experts});
+        list.push_back({CollectiveKind::reduce_scatter, ExchangePhase::backward, parameters * compressed.wire_bytes,
+                        ranks, of_experts});
         list.push_back({CollectiveKind::all_gather, ExchangePhase::parameters, parameters * p, ranks, of_experts});
         break;
       case Sharding::zero3:
         list.push_back({CollectiveKind::all_gather, ExchangePhase::each_forward, parameters * p, ranks, of_experts});
         list.push_back({CollectiveKind::all_gather, ExchangePhase::each_backward, parameters * p, ranks, of_experts});
-        list.push_back({CollectiveKind::reduce_scatter, ExchangePhase::each_backward, parameters * g, ranks, of_experts});
+        list.push_back(
+            {CollectiveKind::reduce_scatter, ExchangePhase::each_backward, parameters * g, ranks, of_experts});
         break;
     }
   };

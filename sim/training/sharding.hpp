@@ -8,8 +8,8 @@
 //   zero2   the same
 //   zero3   all-gather of the parameters before forward and before backward, reduce-scatter of the gradients, each
 //           micro-batch                                                           3 Ψ (n−1)/n a micro-batch
-// (Ψ: bytes of the stage's parameters or gradients; Rajbhandari et al. 2020, arXiv 1910.02054, section 7.) Compression and a
-// parameter server replace the first row. Pure; tested by tests/analytic/training_sharding_test.cpp.
+// (Ψ: bytes of the stage's parameters or gradients; Rajbhandari et al. 2020, arXiv 1910.02054, section 7.) Compression
+// and a parameter server replace the first row. Pure; tested by tests/analytic/training_sharding_test.cpp.
 
 #include <cstdint>
 #include <vector>
@@ -21,9 +21,9 @@ namespace dssim {
 
 // When in the step a collective may run beside other work.
 enum class ExchangePhase : uint8_t {
-  backward,     // gradients, as backward makes them
-  parameters,   // new parameters, before the next forward needs them
-  each_forward, // shards gathered, layer by layer, in each micro-batch
+  backward,      // gradients, as backward makes them
+  parameters,    // new parameters, before the next forward needs them
+  each_forward,  // shards gathered, layer by layer, in each micro-batch
   each_backward
 };
 
@@ -41,13 +41,13 @@ std::vector<Exchange> step_exchanges(const TrainingJob& job, double shared, doub
 // Bytes one GPU sends for these, a step with `micro_batches` of them.
 double bytes_sent(const std::vector<Exchange>& exchanges, int64_t micro_batches);
 
-// What a compressed gradient takes on the wire, per parameter, and what a GPU's memory moves to make and undo it. 4bit: 4 bits and
-// an fp16 scale for 64 values; PowerSGD (Vogels et al. 2019, arXiv 1905.13727): an h × w matrix becomes r (h + w) values, taken
-// here at the model's hidden width on the short side.
+// What a compressed gradient takes on the wire, per parameter, and what a GPU's memory moves to make and undo it. 4bit:
+// 4 bits and an fp16 scale for 64 values; PowerSGD (Vogels et al. 2019, arXiv 1905.13727): an h × w matrix becomes r (h
+// + w) values, taken here at the model's hidden width on the short side.
 struct CompressedGradient {
-  double wire_bytes = 0;      // per parameter
-  double moved_bytes = 0;     // memory traffic of encoding and decoding, per parameter
-  double flops = 0;           // per parameter
+  double wire_bytes = 0;   // per parameter
+  double moved_bytes = 0;  // memory traffic of encoding and decoding, per parameter
+  double flops = 0;        // per parameter
 };
 CompressedGradient compressed_gradient(const TrainingJob& job);
 

@@ -9,7 +9,9 @@
 namespace dssim {
 namespace {
 
-double value(int64_t count) { return static_cast<double>(count); }
+double value(int64_t count) {
+  return static_cast<double>(count);
+}
 
 // Parameters of matrix products that one token passes through: layers and head.
 double product_parameters(const Architecture& m, bool layers_only) {
@@ -42,7 +44,8 @@ double model_flops_per_step(const TrainingJob& job) {
 double hardware_flops_per_step(const TrainingJob& job) {
   double again = 0;
   if (job.recompute == Recompute::full) again = 2 * product_parameters(job.model, true) + attention_flops(job);
-  if (job.recompute == Recompute::selective && job.attention == TrainingAttention::unfused) again = attention_flops(job);
+  if (job.recompute == Recompute::selective && job.attention == TrainingAttention::unfused)
+    again = attention_flops(job);
   return model_flops_per_step(job) + job.tokens_per_step() * again;
 }
 
@@ -77,7 +80,7 @@ class StepPredictor::Builder {
 
  private:
   struct Position {
-    PassCost forward, backward, again;        // again: recomputed in backward
+    PassCost forward, backward, again;               // again: recomputed in backward
     double forward_data_s = 0, backward_data_s = 0;  // shards gathered or scattered in each micro-batch
   };
 
@@ -114,7 +117,9 @@ class StepPredictor::Builder {
   }
 
   // A micro-batch's gradients are added to those of the others: both read, the sum written.
-  double accumulation_seconds(double parameters) const { return moved_seconds(3 * bytes_of(job_.gradient_precision) * parameters); }
+  double accumulation_seconds(double parameters) const {
+    return moved_seconds(3 * bytes_of(job_.gradient_precision) * parameters);
+  }
   // Of the first stage.
   double layers_on_stage() const {
     double held = 0;
@@ -140,7 +145,8 @@ class StepPredictor::Builder {
       const PassCost& pass = forward ? at.forward : at.backward;
       double& data_s = forward ? at.forward_data_s : at.backward_data_s;
       data_s += owner_.stack_.overlap_cost * hidden_cost(e.kind, group, e.bytes / held, one) * layers;
-      data_s += job_.overlap_parameters ? one + (layers - 1) * std::max(0.0, one - pass.seconds() / layers) : one * layers;
+      data_s +=
+          job_.overlap_parameters ? one + (layers - 1) * std::max(0.0, one - pass.seconds() / layers) : one * layers;
     }
   }
 
@@ -154,7 +160,8 @@ class StepPredictor::Builder {
     const bool parts = job_.tensor_parallel > 1 && (job_.sequence_parallel || owner_.stack_.pipeline_scatter);
     const double bytes = cost_.tensor_bytes();
     double seconds = groups().send_seconds(stage_stride(), parts ? bytes / job_.tensor_parallel : bytes, true);
-    if (parts && !job_.sequence_parallel) seconds += groups().seconds(CollectiveKind::all_gather, cost_.tensor_group(), bytes);
+    if (parts && !job_.sequence_parallel)
+      seconds += groups().seconds(CollectiveKind::all_gather, cost_.tensor_group(), bytes);
     sent_bytes_ = parts ? bytes / job_.tensor_parallel : bytes;
     // Sends beside compute show only where they outlast a pass.
     if (owner_.stack_.pipeline_overlap) seconds = std::max(0.0, seconds - positions_.front().forward.seconds());
@@ -163,7 +170,9 @@ class StepPredictor::Builder {
   int stage_stride() const { return job_.tensor_parallel * job_.context_parallel * job_.data_parallel; }
 
   static double forward_s(const Position& at) { return at.forward.seconds() + at.forward_data_s; }
-  static double backward_s(const Position& at) { return at.backward.seconds() + at.again.seconds() + at.backward_data_s; }
+  static double backward_s(const Position& at) {
+    return at.backward.seconds() + at.again.seconds() + at.backward_data_s;
+  }
 
   void run(TrainingStep& step) {
     fill_positions();
@@ -207,7 +216,8 @@ class StepPredictor::Builder {
     }
     if (job_.exchange == GradientExchange::parameter_server) {
       const double exchange_s = server_seconds(parameters.total());
-      parts.data_s += job_.overlap_gradients ? exposed_seconds(exchange_s, window_s, bucket_count(parameters.total())) : exchange_s;
+      parts.data_s +=
+          job_.overlap_gradients ? exposed_seconds(exchange_s, window_s, bucket_count(parameters.total())) : exchange_s;
     } else {
       for (const auto& e : step_exchanges(job_, parameters.shared, parameters.experts)) {
         if (e.phase != ExchangePhase::backward && e.phase != ExchangePhase::parameters) continue;
@@ -253,7 +263,8 @@ class StepPredictor::Builder {
     const double workers = job_.gpus();
     const double at_worker = bytes * std::min(c.gpus_per_node(), job_.gpus()) / node_rate;
     const double at_server = bytes * workers / (node_rate * job_.parameter_servers);
-    const double update = parameters * workers / job_.gradient_ranks() * 4 * 7 / c.node.host_memory_bytes_per_s / job_.parameter_servers;
+    const double update =
+        parameters * workers / job_.gradient_ranks() * 4 * 7 / c.node.host_memory_bytes_per_s / job_.parameter_servers;
     return std::max(at_worker, at_server) + update;
   }
 
@@ -261,7 +272,8 @@ class StepPredictor::Builder {
     const auto parameters = stage_parameters(job_, 0);
     double owned = parameters.total();
     if (job_.sharding != Sharding::none)
-      owned = parameters.shared / job_.gradient_ranks() + parameters.experts * job_.expert_parallel / job_.gradient_ranks();
+      owned =
+          parameters.shared / job_.gradient_ranks() + parameters.experts * job_.expert_parallel / job_.gradient_ranks();
     const double bytes = job_.exchange == GradientExchange::parameter_server ? 0 : owned * optimizer_traffic(job_);
     parts.optimizer_s = moved_seconds(bytes) + owner_.stack_.step_host_s;
   }
@@ -278,8 +290,10 @@ class StepPredictor::Builder {
     double seconds = 0;
     if (job_.input_bytes_per_sequence > 0 && c.storage) {
       const double bytes = job_.input_bytes_per_sequence * value(job_.global_batch);
-      const double node_limit = c.storage->client_read_bytes_per_s > 0 ? c.storage->client_read_bytes_per_s * nodes : HUGE_VAL;
-      const double rate = c.storage->scope == "node" ? c.storage->read_bytes_per_s * nodes : std::min(c.storage->read_bytes_per_s, node_limit);
+      const double node_limit =
+          c.storage->client_read_bytes_per_s > 0 ? c.storage->client_read_bytes_per_s * nodes : HUGE_VAL;
+      const double rate = c.storage->scope == "node" ? c.storage->read_bytes_per_s * nodes
+                                                     : std::min(c.storage->read_bytes_per_s, node_limit);
       seconds = bytes / rate;
     }
     if (job_.input_sequences_per_s_per_node > 0)
@@ -310,12 +324,16 @@ class StepPredictor::Builder {
     }
     const double layers = layers_on_stage();
     const double passes = job_.recompute == Recompute::full ? 6 : 4;
-    add(groups().load(CollectiveKind::all_reduce, cost_.tensor_group(), cost_.tensor_bytes()), passes * layers * micro_batches);
+    add(groups().load(CollectiveKind::all_reduce, cost_.tensor_group(), cost_.tensor_bytes()),
+        passes * layers * micro_batches);
     const LayerTraffic each = cost_.traffic();
     const double directions = job_.recompute == Recompute::full ? 3 : 2;
-    add(groups().load(CollectiveKind::all_gather, cost_.context_group(), each.context_bytes), directions * layers * micro_batches);
-    add(groups().load(CollectiveKind::all_to_all, cost_.expert_group(), each.expert_bytes), 2 * directions * layers * micro_batches);
-    if (stages_ > 1) add(groups().send_load(stage_stride(), sent_bytes_, false), 2 * micro_batches * job_.virtual_stages);
+    add(groups().load(CollectiveKind::all_gather, cost_.context_group(), each.context_bytes),
+        directions * layers * micro_batches);
+    add(groups().load(CollectiveKind::all_to_all, cost_.expert_group(), each.expert_bytes),
+        2 * directions * layers * micro_batches);
+    if (stages_ > 1)
+      add(groups().send_load(stage_stride(), sent_bytes_, false), 2 * micro_batches * job_.virtual_stages);
     step.node_link_bytes_per_s = groups().node_link_bytes_per_s();
     step.fabric_bytes_per_s = groups().fabric_bytes_per_s();
     step.flows = groups().flows();
@@ -352,6 +370,8 @@ TrainingMemory StepPredictor::memory(const TrainingJob& job) const {
   return plan_training_memory(job, stack_, cluster_.gpu.memory_bytes, in_flight_chunks(job));
 }
 
-TrainingStep StepPredictor::predict(const TrainingJob& job) { return Builder(*this, job).build(); }
+TrainingStep StepPredictor::predict(const TrainingJob& job) {
+  return Builder(*this, job).build();
+}
 
 }  // namespace dssim

@@ -3,18 +3,20 @@
 
 // How long one training step takes, and where the time goes.
 //
-//   pass times of each position of the pipeline   LayerCost × layers (+ embedding, head, recomputation, gathered shards)
-//   pipeline                                       run_pipeline over them: makespan, and the busiest stage's work
-//   gradients          exchanged in buckets while the last micro-batch's backward runs; what outlasts it is exposed, and what runs
+//   pass times of each position of the pipeline   LayerCost × layers (+ embedding, head, recomputation, gathered
+//   shards) pipeline                                       run_pipeline over them: makespan, and the busiest stage's
+//   work gradients          exchanged in buckets while the last micro-batch's backward runs; what outlasts it is
+//   exposed, and what runs
 //                      beside it costs overlap_cost of its time in compute
 //   optimizer          its bytes ÷ memory bandwidth, on the share of the parameters that the GPU owns
 //   input              the step waits where storage or the loaders take longer than the step
 //   stragglers         the step waits for the slowest GPU: the expected maximum over all of a normal spread
 //
-// step = compute + tensor + pipeline bubble + data + expert + other, each as the busiest stage sees it; the bubble is what is left
-// of the makespan. One pipeline stands for all: replicas are alike, and links are shared with the others' traffic (GroupNetwork).
-// MFU: FLOPs the model needs (6 per parameter and token in matrix products, 12 l h s a token in attention, no recomputation) ÷
-// (GPUs × dense rate × step); HFU counts recomputation as well. Units: SI. Errors: none; jobs are checked by training_problem().
+// step = compute + tensor + pipeline bubble + data + expert + other, each as the busiest stage sees it; the bubble is
+// what is left of the makespan. One pipeline stands for all: replicas are alike, and links are shared with the others'
+// traffic (GroupNetwork). MFU: FLOPs the model needs (6 per parameter and token in matrix products, 12 l h s a token in
+// attention, no recomputation) ÷ (GPUs × dense rate × step); HFU counts recomputation as well. Units: SI. Errors: none;
+// jobs are checked by training_problem().
 
 #include <array>
 #include <map>
@@ -38,7 +40,7 @@ struct StepParts {
   double context_s = 0;    // keys and values between context ranks
   double recompute_s = 0;  // forward work repeated
   double optimizer_s = 0;
-  double host_s = 0;       // the GPU waits for launches
+  double host_s = 0;  // the GPU waits for launches
   double stragglers_s = 0;
   double input_s = 0;
 
@@ -52,10 +54,10 @@ struct TrainingStep {
   double tokens_per_s = 0;
   int gpus = 0;
   int64_t micro_batches = 0;
-  double model_flops = 0, hardware_flops = 0;  // of the whole job, a step
-  double peak_flops_per_s = 0;                 // of the whole job
-  double gradient_bytes_sent = 0;              // by one GPU of the first stage, a step
-  double node_link_bytes = 0, fabric_bytes = 0;             // over the busiest link of each sort, one direction
+  double model_flops = 0, hardware_flops = 0;    // of the whole job, a step
+  double peak_flops_per_s = 0;                   // of the whole job
+  double gradient_bytes_sent = 0;                // by one GPU of the first stage, a step
+  double node_link_bytes = 0, fabric_bytes = 0;  // over the busiest link of each sort, one direction
   double node_link_bytes_per_s = 0, fabric_bytes_per_s = 0;
   std::array<double, 3> coverage_s{};
   uint64_t passes = 0, flows = 0;
@@ -70,7 +72,8 @@ struct TrainingStep {
 double model_flops_per_step(const TrainingJob& job);
 double hardware_flops_per_step(const TrainingJob& job);
 
-// Exposed part of exchanges that take `exchange_s` in `buckets` equal parts, the first ready after 1/buckets of `window_s`.
+// Exposed part of exchanges that take `exchange_s` in `buckets` equal parts, the first ready after 1/buckets of
+// `window_s`.
 double exposed_seconds(double exchange_s, double window_s, double buckets);
 
 class StepPredictor {

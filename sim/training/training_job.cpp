@@ -13,17 +13,19 @@ namespace {
 ParallelProblem batch_problem(const TrainingJob& job) {
   const int64_t per_round = job.micro_batch * job.data_parallel;
   if (job.global_batch % per_round != 0)
-    return {"global_batch", fmt::format("{} sequences do not divide over data_parallel × micro_batch = {} × {} = {}", job.global_batch,
-                                        job.data_parallel, job.micro_batch, per_round)};
+    return {"global_batch", fmt::format("{} sequences do not divide over data_parallel × micro_batch = {} × {} = {}",
+                                        job.global_batch, job.data_parallel, job.micro_batch, per_round)};
   if (job.micro_batches() > std::numeric_limits<int32_t>::max() / 64)
-    return {"global_batch", fmt::format("{} micro-batches a replica are more than can be simulated", job.micro_batches())};
+    return {"global_batch",
+            fmt::format("{} micro-batches a replica are more than can be simulated", job.micro_batches())};
   if (job.sequence % job.context_parallel != 0)
     return {"context_parallel", fmt::format("{} does not divide sequence = {}", job.context_parallel, job.sequence)};
   if (job.sequence_parallel && (job.sequence / job.context_parallel) % job.tensor_parallel != 0)
-    return {"sequence_parallel", fmt::format("tensor_parallel = {} does not divide the {} tokens of a sequence", job.tensor_parallel,
-                                             job.sequence / job.context_parallel)};
+    return {"sequence_parallel", fmt::format("tensor_parallel = {} does not divide the {} tokens of a sequence",
+                                             job.tensor_parallel, job.sequence / job.context_parallel)};
   if (job.model.positions == Positions::learned && job.sequence > job.model.max_positions)
-    return {"sequence", fmt::format("{} tokens are more than the {} positions the model has learned", job.sequence, job.model.max_positions)};
+    return {"sequence", fmt::format("{} tokens are more than the {} positions the model has learned", job.sequence,
+                                    job.model.max_positions)};
   return {};
 }
 
@@ -34,7 +36,8 @@ ParallelProblem expert_problem(const TrainingJob& job) {
   if (job.model.experts % ep != 0)
     return {"expert_parallel", fmt::format("{} does not divide the model's {} experts", ep, job.model.experts)};
   if (job.gradient_ranks() % ep != 0)
-    return {"expert_parallel", fmt::format("{} does not divide data_parallel × context_parallel = {}", ep, job.gradient_ranks())};
+    return {"expert_parallel",
+            fmt::format("{} does not divide data_parallel × context_parallel = {}", ep, job.gradient_ranks())};
   return {};
 }
 
@@ -46,7 +49,8 @@ ParallelProblem pipeline_problem(const TrainingJob& job) {
     return {job.virtual_stages > 1 ? "virtual_stages" : "pipeline_parallel",
             fmt::format("{} layers do not divide over {} {}", job.model.layers, positions,
                         job.virtual_stages > 1 ? "stages × virtual stages" : "stages")};
-  if (const auto text = schedule.problem(stages, static_cast<int>(job.micro_batches()), job.virtual_stages); !text.empty()) {
+  if (const auto text = schedule.problem(stages, static_cast<int>(job.micro_batches()), job.virtual_stages);
+      !text.empty()) {
     const auto colon = text.find(": ");
     return {text.substr(0, colon), text.substr(colon + 2)};
   }
@@ -76,7 +80,8 @@ ParallelProblem training_problem(const TrainingJob& job) {
   if (job.exchange == GradientExchange::parameter_server && job.sharding != Sharding::none)
     return {"sharding", "a parameter server keeps the optimizer's state itself: take sharding = \"none\""};
   if (job.compression != GradientCompression::none && job.sharding == Sharding::zero3)
-    return {"gradient_compression", "gradients of sharded parameters are reduced to their owners: take sharding none, zero1 or zero2"};
+    return {"gradient_compression",
+            "gradients of sharded parameters are reduced to their owners: take sharding none, zero1 or zero2"};
   return pipeline_problem(job);
 }
 

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// A training job: the [training] table of a scenario with names resolved and defaults filled in. Counts are of the whole job.
+// A training job: the [training] table of a scenario with names resolved and defaults filled in. Counts are of the
+// whole job.
 //
 //   GPUs = tensor × context × data × pipeline;  micro-batches of a replica = global batch ÷ (data × micro batch)
-// GPU numbers: tensor fastest, then context, data, pipeline slowest (Megatron's order), so that tensor groups stay in a node.
-// Experts are spread over expert_parallel of the context × data ranks. Every key is documented in docs/training.md.
+// GPU numbers: tensor fastest, then context, data, pipeline slowest (Megatron's order), so that tensor groups stay in a
+// node. Experts are spread over expert_parallel of the context × data ranks. Every key is documented in
+// docs/training.md.
 
 #include <cstdint>
 #include <string>
@@ -48,18 +50,18 @@ struct TrainingJob {
 
   TrainingAttention attention = TrainingAttention::flash;
   bool sequence_parallel = false;
-  bool overlap_gradients = true;    // gradient buckets are exchanged while backward still runs
-  bool overlap_parameters = true;   // gathers of sharded parameters run ahead of the layer that needs them
+  bool overlap_gradients = true;   // gradient buckets are exchanged while backward still runs
+  bool overlap_parameters = true;  // gathers of sharded parameters run ahead of the layer that needs them
   double bucket_bytes = 25 * 1024.0 * 1024.0;
   GradientCompression compression = GradientCompression::none;
   int powersgd_rank = 4;
   GradientExchange exchange = GradientExchange::all_reduce;
   int parameter_servers = 0;  // nodes beside the workers that hold the parameters
 
-  double input_bytes_per_sequence = 0;       // read from storage
-  double input_sequences_per_s_per_node = 0; // what a node's loaders prepare; 0: no limit
-  double jitter = 0;                         // relative standard deviation of a GPU's time for the same work
-  double slow_gpu = 1;                       // the slowest GPU takes so many times as long
+  double input_bytes_per_sequence = 0;        // read from storage
+  double input_sequences_per_s_per_node = 0;  // what a node's loaders prepare; 0: no limit
+  double jitter = 0;                          // relative standard deviation of a GPU's time for the same work
+  double slow_gpu = 1;                        // the slowest GPU takes so many times as long
 
   int replica_gpus() const { return tensor_parallel * context_parallel * pipeline_parallel; }
   int gpus() const { return replica_gpus() * data_parallel; }
@@ -74,13 +76,13 @@ struct TrainingJob {
   double parameter_bytes() const { return precision == Precision::fp8 ? 2 : bytes_of(precision); }
 };
 
-// Layers that each position of the pipeline holds. The embedding and the head may stand for a layer each, as in Llama 3:
-// layers + 1 or + 2 may divide instead of layers; then the last, or the first and the last, hold one fewer (none, if need be).
-// Empty where the layers cannot be split.
+// Layers that each position of the pipeline holds. The embedding and the head may stand for a layer each, as in Llama
+// 3: layers + 1 or + 2 may divide instead of layers; then the last, or the first and the last, hold one fewer (none, if
+// need be). Empty where the layers cannot be split.
 std::vector<int64_t> layers_by_position(int64_t layers, int positions);
 
-// The first rule the job breaks, as a key of [training] and a sentence; key empty: none. Checks degrees against the model,
-// batch sizes, and the schedule's own demands.
+// The first rule the job breaks, as a key of [training] and a sentence; key empty: none. Checks degrees against the
+// model, batch sizes, and the schedule's own demands.
 ParallelProblem training_problem(const TrainingJob& job);
 
 }  // namespace dssim

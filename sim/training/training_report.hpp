@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// What a training run, a scaling table and a search for layouts found out, as plain data for the printers of sim/report. SI units.
+// What a training run, a scaling table and a search for layouts found out, as plain data for the printers of
+// sim/report. SI units.
 
 #include <optional>
 #include <string>

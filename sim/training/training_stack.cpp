@@ -123,7 +123,8 @@ TrainingStack load_training_stack(const Gpu& gpu, const std::string& name) {
 
 CostModel load_training_kernels(const Gpu& gpu, const TrainingStack& stack) {
   const auto all = profiles();
-  const bool own_stack = std::any_of(all.begin(), all.end(), [&](const auto& p) { return p.gpu == gpu.name && p.stack == stack.name; });
+  const bool own_stack =
+      std::any_of(all.begin(), all.end(), [&](const auto& p) { return p.gpu == gpu.name && p.stack == stack.name; });
   const bool own_tables = std::any_of(all.begin(), all.end(), [&](const auto& p) { return p.gpu == gpu.name; });
   return CostModel::load(gpu, own_stack || !own_tables ? stack.name : "");
 }

@@ -4,10 +4,10 @@
 // What a training framework adds to its kernels: kernels/profiles/<gpu>/<stack>/training.toml.
 // docs/training.md lists each key with its meaning, and the files say where each figure comes from.
 //
-// Element-wise work is counted, not fitted: values read and written per value of the activation it runs over, forward and
-// backward, as the framework's kernels do it (a fused kernel reads its input once, eager code once per operation). Seconds =
-// values × bytes of the format ÷ (memory bandwidth × memory_efficiency).
-// Errors: Error(bad_input) for an unknown stack, naming those that can train, and for a damaged file.
+// Element-wise work is counted, not fitted: values read and written per value of the activation it runs over, forward
+// and backward, as the framework's kernels do it (a fused kernel reads its input once, eager code once per operation).
+// Seconds = values × bytes of the format ÷ (memory bandwidth × memory_efficiency). Errors: Error(bad_input) for an
+// unknown stack, naming those that can train, and for a damaged file.
 
 #include <string>
 #include <vector>
@@ -32,30 +32,31 @@ struct TrainingStack {
   double launch_skew_s = 0;  // standard deviation of when ranks reach a collective: each waits for its slowest
 
   // GPU, against the tables and the datasheet.
-  double sustained_matmul = 1;   // matrix rate in a long training run over that of the kernel tables (clocks under full power)
-  double memory_efficiency = 1;  // bandwidth that element-wise kernels reach over the datasheet's
-  double unaligned_slowdown = 1; // matrix products with a side that is no multiple of 8 values
-  double overlap_cost = 0;       // compute lost per second that a collective inside the node would take, while both run
-  double gpu_spread = 0;         // relative standard deviation of GPUs' speed at the same work
+  double sustained_matmul =
+      1;  // matrix rate in a long training run over that of the kernel tables (clocks under full power)
+  double memory_efficiency = 1;   // bandwidth that element-wise kernels reach over the datasheet's
+  double unaligned_slowdown = 1;  // matrix products with a side that is no multiple of 8 values
+  double overlap_cost = 0;  // compute lost per second that a collective inside the node would take, while both run
+  double gpu_spread = 0;    // relative standard deviation of GPUs' speed at the same work
 
   TrainingAttention attention = TrainingAttention::flash;
-  double flash_backward = 2.5;   // backward time over forward time of FlashAttention
-  double score_product = 0.6;    // unfused attention: share of the matrix rate of its batched products
+  double flash_backward = 2.5;  // backward time over forward time of FlashAttention
+  double score_product = 0.6;   // unfused attention: share of the matrix rate of its batched products
 
-  Traffic norm;        // per norm, per hidden value
-  Traffic residual;    // per residual addition, with the sums of gradients that meet there
-  Traffic rope;        // per value of q and k
-  Traffic gated, plain;  // per value of the feed-forward's width
-  Traffic layout;      // per value of q, k and v: transposes into and out of the attention kernel
-  Traffic scores;      // unfused attention: per score, softmax and dropout
-  double dropout_values = 0;      // added to residual, each direction, for models that drop out (learned positions: GPT)
-  double vocabulary_bytes = 0;    // bytes moved per logit by the loss, forward and backward together
-  double bucket_values = 0;       // copies of a gradient into and out of its bucket
+  Traffic norm;                 // per norm, per hidden value
+  Traffic residual;             // per residual addition, with the sums of gradients that meet there
+  Traffic rope;                 // per value of q and k
+  Traffic gated, plain;         // per value of the feed-forward's width
+  Traffic layout;               // per value of q, k and v: transposes into and out of the attention kernel
+  Traffic scores;               // unfused attention: per score, softmax and dropout
+  double dropout_values = 0;    // added to residual, each direction, for models that drop out (learned positions: GPT)
+  double vocabulary_bytes = 0;  // bytes moved per logit by the loss, forward and backward together
+  double bucket_values = 0;     // copies of a gradient into and out of its bucket
 
   // Activations kept for backward, beyond what every framework keeps (memory.hpp).
-  double norm_bytes = 2;   // per hidden value and norm
-  double ffn_values = 3;   // per value of a gated feed-forward's width
-  double logit_bytes = 10; // per logit
+  double norm_bytes = 2;    // per hidden value and norm
+  double ffn_values = 3;    // per value of a gated feed-forward's width
+  double logit_bytes = 10;  // per logit
 
   // Defaults of [training] keys.
   bool sequence_parallel = false, overlap_gradients = true, overlap_parameters = true, master_weights = true;
@@ -69,8 +70,8 @@ struct TrainingStack {
 // The named stack of this GPU, else of the GPU most like it that has one; an empty name takes the best there is.
 TrainingStack load_training_stack(const Gpu& gpu, const std::string& name);
 
-// Kernel times to go with it: the stack's own tables where they were measured on this GPU, else the best of this GPU's own,
-// else the stack's carried over.
+// Kernel times to go with it: the stack's own tables where they were measured on this GPU, else the best of this GPU's
+// own, else the stack's carried over.
 CostModel load_training_kernels(const Gpu& gpu, const TrainingStack& stack);
 
 std::vector<std::string> training_stack_names();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Pipeline schedules against their closed forms. Passes take whole units, so every expectation is exact but for rounding.
+// Pipeline schedules against their closed forms. Passes take whole units, so every expectation is exact but for
+// rounding.
 #include <gtest/gtest.h>
 
 #include <fmt/format.h>
@@ -43,7 +44,8 @@ TEST(TrainingSchedule, InterleavingDividesTheBubbleByItsChunks) {
     for (const int v : {2, 3, 4})
       for (const int rounds : {1, 2, 5}) {
         const int m = p * rounds;
-        EXPECT_NEAR(run("interleaved", p, m, v).makespan_s - m * kWork, (p - 1) * kWork / v, 1e-9) << "p " << p << " v " << v << " m " << m;
+        EXPECT_NEAR(run("interleaved", p, m, v).makespan_s - m * kWork, (p - 1) * kWork / v, 1e-9)
+            << "p " << p << " v " << v << " m " << m;
       }
 }
 
@@ -58,7 +60,8 @@ TEST(TrainingSchedule, ZeroBubbleFillsItsBubbleWithWeightGradients) {
 }
 
 TEST(TrainingSchedule, DualPipeHasAHalfOfZeroBubblesOrLess) {
-  // DeepSeek-V3, table 2: (p/2 − 1)(f&b + b − 3w), which is (p/2 − 1) here, against p − 1; p + 1 micro-batches in flight at most.
+  // DeepSeek-V3, table 2: (p/2 − 1)(f&b + b − 3w), which is (p/2 − 1) here, against p − 1; p + 1 micro-batches in
+  // flight at most.
   for (const int p : {2, 4, 8, 16}) {
     const int m = 4 * p;
     const auto dual = run("dualpipe", p, m);
@@ -121,8 +124,11 @@ TEST(TrainingSchedule, CollapsedRunEqualsTheWholeOne) {
         const auto what = fmt::format("{} p {} m {}", name, p, m);
         EXPECT_NEAR(collapsed.makespan_s, whole.makespan_s, 1e-9 * whole.makespan_s) << what;
         EXPECT_EQ(collapsed.peak_in_flight, whole.peak_in_flight) << what;
-        for (size_t s = 0; s < whole.busy_s.size(); ++s) EXPECT_NEAR(collapsed.busy_s[s], whole.busy_s[s], 1e-9 * whole.busy_s[s]) << what;
-        if (m == 32 * p) { EXPECT_LT(collapsed.passes, whole.passes) << what; }
+        for (size_t s = 0; s < whole.busy_s.size(); ++s)
+          EXPECT_NEAR(collapsed.busy_s[s], whole.busy_s[s], 1e-9 * whole.busy_s[s]) << what;
+        if (m == 32 * p) {
+          EXPECT_LT(collapsed.passes, whole.passes) << what;
+        }
       }
 }
 

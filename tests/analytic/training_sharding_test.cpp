@@ -22,10 +22,13 @@ TrainingJob job_on(int ranks, Sharding sharding) {
 }
 
 TEST(ZeroTraffic, AsThePaperCountsIt) {
-  // Section 7: data parallel 2 Ψ, stages 1 and 2 the same, stage 3 1.5 times as much; Ψ values of two bytes, times (n − 1)/n.
+  // Section 7: data parallel 2 Ψ, stages 1 and 2 the same, stage 3 1.5 times as much; Ψ values of two bytes, times (n −
+  // 1)/n.
   for (const int n : {2, 8, 64}) {
     const double unit = 2 * kParameters * (n - 1) / n;
-    const auto sent = [&](Sharding sharding) { return bytes_sent(step_exchanges(job_on(n, sharding), kParameters, 0), 1); };
+    const auto sent = [&](Sharding sharding) {
+      return bytes_sent(step_exchanges(job_on(n, sharding), kParameters, 0), 1);
+    };
     EXPECT_DOUBLE_EQ(sent(Sharding::none), 2 * unit);
     EXPECT_DOUBLE_EQ(sent(Sharding::zero1), 2 * unit);
     EXPECT_DOUBLE_EQ(sent(Sharding::zero2), 2 * unit);
@@ -40,7 +43,9 @@ TEST(ZeroTraffic, Stage3PaysForEachMicroBatch) {
   EXPECT_DOUBLE_EQ(bytes_sent(reduced, 4), bytes_sent(reduced, 1));
 }
 
-TEST(ZeroTraffic, OneRankExchangesNothing) { EXPECT_TRUE(step_exchanges(job_on(1, Sharding::none), kParameters, 0).empty()); }
+TEST(ZeroTraffic, OneRankExchangesNothing) {
+  EXPECT_TRUE(step_exchanges(job_on(1, Sharding::none), kParameters, 0).empty());
+}
 
 TEST(ZeroTraffic, ExpertsAreExchangedAmongTheirOwnCopies) {
   TrainingJob job = job_on(8, Sharding::none);
@@ -67,7 +72,8 @@ TEST(ZeroTraffic, Compression) {
 TEST(ZeroMemory, Figure1OfThePaper) {
   // 7.5 G parameters on 64 GPUs, mixed-precision Adam (2 + 2 + 12 bytes): 120, 31.4, 16.6 and 1.9 GB.
   TrainingStack stack;
-  const std::pair<Sharding, double> expected[] = {{Sharding::none, 120e9}, {Sharding::zero1, 31.4e9}, {Sharding::zero2, 16.6e9}, {Sharding::zero3, 1.88e9}};
+  const std::pair<Sharding, double> expected[] = {
+      {Sharding::none, 120e9}, {Sharding::zero1, 31.4e9}, {Sharding::zero2, 16.6e9}, {Sharding::zero3, 1.88e9}};
   for (const auto& [sharding, bytes] : expected) {
     TrainingJob job = job_on(64, sharding);
     job.model = test::gpt(4096, 36, 32, 50304, 1024);

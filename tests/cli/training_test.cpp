@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Training scenarios through the built binary: bad input in one line and exit 2, what does not fit in exit 3 with remedies, and the
-// JSON contract.
+// Training scenarios through the built binary: bad input in one line and exit 2, what does not fit in exit 3 with
+// remedies, and the JSON contract.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -69,12 +69,15 @@ TEST(TrainingCommand, JsonPartsSumToTheStep) {
   const auto run = dssim(kScenario + " --json -");
   ASSERT_EQ(run.status, 0) << run.error;
   double sum = 0;
-  for (const char* key : {"compute_s", "tensor_s", "pipeline_bubble_s", "data_s", "expert_s", "other_s"}) sum += number_at(run.out, key);
+  for (const char* key : {"compute_s", "tensor_s", "pipeline_bubble_s", "data_s", "expert_s", "other_s"})
+    sum += number_at(run.out, key);
   const double step = number_at(run.out, "step_s");
   EXPECT_NEAR(sum, step, 1e-6 * step);
-  for (const char* key : {"tokens_per_s", "tokens_per_s_per_gpu", "mfu", "hfu", "scaling_efficiency", "weights_bytes", "optimizer_bytes"})
+  for (const char* key :
+       {"tokens_per_s", "tokens_per_s_per_gpu", "mfu", "hfu", "scaling_efficiency", "weights_bytes", "optimizer_bytes"})
     EXPECT_GT(number_at(run.out, key), 0) << key;
-  // Meta reports 400 TFLOP/s a GPU on this layout (arXiv 2407.21783, table 4): 6.2 s without attention's FLOPs, 6.7 with all.
+  // Meta reports 400 TFLOP/s a GPU on this layout (arXiv 2407.21783, table 4): 6.2 s without attention's FLOPs, 6.7
+  // with all.
   EXPECT_NEAR(step, 6.45, 0.65);
   // The same input gives the same bytes, but for the time it took.
   const std::regex wall("\"wall_s\": [^\n]*");
@@ -98,7 +101,8 @@ TEST(TrainingCommand, SearchRanksLayouts) {
   EXPECT_GT(number_at(run.out, "examined"), 1000);
   std::vector<double> steps;
   const std::regex step("\"step_s\": ([0-9.e+-]+)");
-  for (std::sregex_iterator at(run.out.begin(), run.out.end(), step), end; at != end; ++at) steps.push_back(std::stod((*at)[1]));
+  for (std::sregex_iterator at(run.out.begin(), run.out.end(), step), end; at != end; ++at)
+    steps.push_back(std::stod((*at)[1]));
   EXPECT_EQ(steps.size(), 5U);
   EXPECT_TRUE(std::is_sorted(steps.begin(), steps.end()));
   EXPECT_NE(run.out.find("of memory short per GPU"), std::string::npos);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What must hold of every training step: parts sum to it, more bandwidth never slows it, and the network of one group that stands
-// for all agrees with all of them simulated as flows.
+// What must hold of every training step: parts sum to it, more bandwidth never slows it, and the network of one group
+// that stands for all agrees with all of them simulated as flows.
 #include <gtest/gtest.h>
 
 #include "sim/training/sharding.hpp"
@@ -66,9 +66,10 @@ TEST(TrainingStep, PartsSumToTheStep) {
     ASSERT_FALSE(training_problem(job)) << training_problem(job).message;
     const auto step = predictor.predict(job);
     const StepParts& p = step.parts;
-    EXPECT_NEAR(p.compute_s + p.tensor_s + p.pipeline_bubble_s + p.data_s + p.expert_s + p.other_s(), step.step_s(), 1e-6 * step.step_s());
-    for (const double part : {p.compute_s, p.tensor_s, p.pipeline_bubble_s, p.data_s, p.expert_s, p.context_s, p.recompute_s, p.optimizer_s,
-                              p.host_s, p.stragglers_s, p.input_s})
+    EXPECT_NEAR(p.compute_s + p.tensor_s + p.pipeline_bubble_s + p.data_s + p.expert_s + p.other_s(), step.step_s(),
+                1e-6 * step.step_s());
+    for (const double part : {p.compute_s, p.tensor_s, p.pipeline_bubble_s, p.data_s, p.expert_s, p.context_s,
+                              p.recompute_s, p.optimizer_s, p.host_s, p.stragglers_s, p.input_s})
       EXPECT_GE(part, 0);
     EXPECT_GT(step.mfu(), 0);
     EXPECT_LT(step.hfu(), 1);
@@ -78,7 +79,8 @@ TEST(TrainingStep, PartsSumToTheStep) {
 }
 
 TEST(TrainingStep, MoreBandwidthIsNeverSlower) {
-  const std::string slower[] = {"\"gpu.nvlink\" = \"200 GB/s\"", "\"fabric.port\" = \"100 Gb/s\"", "\"gpu.memory_bandwidth\" = \"1500 GB/s\""};
+  const std::string slower[] = {"\"gpu.nvlink\" = \"200 GB/s\"", "\"fabric.port\" = \"100 Gb/s\"",
+                                "\"gpu.memory_bandwidth\" = \"1500 GB/s\""};
   StepPredictor sold(cluster_of("dgx-h100", 32, 8, kFabric), "torch-2.11");
   for (const auto& override_text : slower) {
     StepPredictor less(cluster_of("dgx-h100", 32, 8, kFabric + "override = { " + override_text + " }\n"), "torch-2.11");
@@ -143,9 +145,10 @@ double simulate_all(const Cluster& cluster, CollectiveKind kind, Group group, do
 
 TEST(TrainingNetwork, OneGroupStandsForAllThatShareItsLinks) {
   // Rails of their own; NICs shared by two GPUs; a plain tree with one NIC a node; groups inside the node; PCIe alone.
-  const Cluster clusters[] = {cluster_of("dgx-h100", 32, 8, kFabric),
-                              cluster_of("dgx-a100", 32, 8, "fabric = \"hdr200-fat-tree\"\noverride = { \"fabric.nics_per_node\" = 4 }\n"),
-                              cluster_of("a40-4", 16, 4, "fabric = \"roce100\"\n")};
+  const Cluster clusters[] = {
+      cluster_of("dgx-h100", 32, 8, kFabric),
+      cluster_of("dgx-a100", 32, 8, "fabric = \"hdr200-fat-tree\"\noverride = { \"fabric.nics_per_node\" = 4 }\n"),
+      cluster_of("a40-4", 16, 4, "fabric = \"roce100\"\n")};
   for (const auto& cluster : clusters) {
     ClusterNetwork network(cluster);
     CollectiveOptions options;
@@ -154,18 +157,20 @@ TEST(TrainingNetwork, OneGroupStandsForAllThatShareItsLinks) {
     GroupNetwork groups(cluster, network, model, cluster.gpus);
     const int per_node = cluster.gpus_per_node();
     for (const auto kind : {CollectiveKind::all_reduce, CollectiveKind::all_gather, CollectiveKind::reduce_scatter})
-      for (const Group group : {Group{1, per_node}, Group{per_node, cluster.nodes}, Group{1, cluster.gpus}, Group{2, cluster.gpus / 2}}) {
+      for (const Group group :
+           {Group{1, per_node}, Group{per_node, cluster.nodes}, Group{1, cluster.gpus}, Group{2, cluster.gpus / 2}}) {
         const double whole = simulate_all(cluster, kind, group, 256e6), collapsed = groups.seconds(kind, group, 256e6);
-        EXPECT_NEAR(collapsed / whole, 1, 0.02) << cluster.node.name << " " << name_of(kind) << " stride " << group.stride << " size " << group.size;
+        EXPECT_NEAR(collapsed / whole, 1, 0.02)
+            << cluster.node.name << " " << name_of(kind) << " stride " << group.stride << " size " << group.size;
       }
   }
 }
 
 TEST(TrainingStep, ExposureOfBuckets) {
   EXPECT_EQ(exposed_seconds(0, 1, 4), 0);
-  EXPECT_DOUBLE_EQ(exposed_seconds(0.4, 1, 4), 0.1);       // hidden but for the last bucket
+  EXPECT_DOUBLE_EQ(exposed_seconds(0.4, 1, 4), 0.1);         // hidden but for the last bucket
   EXPECT_DOUBLE_EQ(exposed_seconds(2, 1, 4), 0.25 + 2 - 1);  // queueing since the first
-  EXPECT_DOUBLE_EQ(exposed_seconds(2, 1, 1), 2);           // one bucket: nothing is hidden
+  EXPECT_DOUBLE_EQ(exposed_seconds(2, 1, 1), 2);             // one bucket: nothing is hidden
 }
 
 }  // namespace

@@ -12,8 +12,8 @@ namespace dssim::test {
 
 inline Cluster cluster_of(const std::string& node, int gpus, int per_node, const std::string& fabric = "") {
   const int nodes = (gpus + per_node - 1) / per_node;
-  return read_cluster(Config::parse(fmt::format("node = \"{}\"\nnodes = {}\ngpus = {}\n{}", node, nodes, gpus, nodes > 1 ? fabric : ""),
-                                    "cluster"));
+  return read_cluster(Config::parse(
+      fmt::format("node = \"{}\"\nnodes = {}\ngpus = {}\n{}", node, nodes, gpus, nodes > 1 ? fabric : ""), "cluster"));
 }
 
 // GPT as Megatron has it: 4 h wide feed-forward, biases, learned positions, tied embeddings.

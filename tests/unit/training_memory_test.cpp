@@ -41,8 +41,10 @@ TEST(TrainingMemory, ActivationsOfALayerAsPublished) {
     job.sequence_parallel = c.sequence_parallel;
     job.recompute = c.recompute;
     job.attention = c.attention;
-    EXPECT_NEAR(layer_activation_bytes(job, stack), c.expected * kSequence * kBatch * kHidden, 1e-6 * kSequence * kBatch * kHidden)
-        << "tensor " << c.tensor << " sequence parallel " << c.sequence_parallel << " recompute " << static_cast<int>(c.recompute);
+    EXPECT_NEAR(layer_activation_bytes(job, stack), c.expected * kSequence * kBatch * kHidden,
+                1e-6 * kSequence * kBatch * kHidden)
+        << "tensor " << c.tensor << " sequence parallel " << c.sequence_parallel << " recompute "
+        << static_cast<int>(c.recompute);
   }
 }
 

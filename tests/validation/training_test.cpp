@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Training steps against measurements, whole tables. Bounds are those of docs/training.md; each set has one stack file, and
-// nothing is fitted per row. Sources of the rows: tests/validation/data/README.md.
+// Training steps against measurements, whole tables. Bounds are those of docs/training.md; each set has one stack file,
+// and nothing is fitted per row. Sources of the rows: tests/validation/data/README.md.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -36,10 +36,13 @@ class Table {
     const auto low = static_cast<size_t>(at);
     return errors_[low] + (at - std::floor(at)) * (errors_[std::min(low + 1, errors_.size() - 1)] - errors_[low]);
   }
-  double mean() const { return std::accumulate(errors_.begin(), errors_.end(), 0.0) / static_cast<double>(errors_.size()); }
+  double mean() const {
+    return std::accumulate(errors_.begin(), errors_.end(), 0.0) / static_cast<double>(errors_.size());
+  }
   void summary(std::string_view name) {
-    fmt::print("{}: {} rows, median {:.1f} %, mean {:.1f} %, p90 {:.1f} %, worst {:.1f} %, bias {:+.1f} %\n", name, errors_.size(),
-               100 * quantile(0.5), 100 * mean(), 100 * quantile(0.9), 100 * quantile(1), 100 * sum_ / static_cast<double>(errors_.size()));
+    fmt::print("{}: {} rows, median {:.1f} %, mean {:.1f} %, p90 {:.1f} %, worst {:.1f} %, bias {:+.1f} %\n", name,
+               errors_.size(), 100 * quantile(0.5), 100 * mean(), 100 * quantile(0.9), 100 * quantile(1),
+               100 * sum_ / static_cast<double>(errors_.size()));
   }
 
  private:
@@ -49,8 +52,16 @@ class Table {
 
 void megatron_rows(const std::string& file, bool has_parameters, Table& table) {
   const size_t shift = has_parameters ? 1 : 0;
-  std::vector<std::string> columns{has_parameters ? "# GPUs" : "# GPUs", "global batch", "micro batch", "hidden size", "attention heads",
-                                   "# layers", "sequence length", "tensor parallelism", "data parallelism", "pipeline parallelism",
+  std::vector<std::string> columns{has_parameters ? "# GPUs" : "# GPUs",
+                                   "global batch",
+                                   "micro batch",
+                                   "hidden size",
+                                   "attention heads",
+                                   "# layers",
+                                   "sequence length",
+                                   "tensor parallelism",
+                                   "data parallelism",
+                                   "pipeline parallelism",
                                    "iteration time (ms)"};
   if (has_parameters) columns.insert(columns.begin(), "Parameters (billion)");
   CsvTable csv(kData + file, columns);
@@ -62,7 +73,9 @@ void megatron_rows(const std::string& file, bool has_parameters, Table& table) {
     // 800 Gb/s a node: four HDR ports.
     if (!predictor)
       predictor = std::make_unique<StepPredictor>(
-          cluster_of("dgx-a100", gpus, 8, "fabric = \"hdr200-fat-tree\"\noverride = { \"fabric.nics_per_node\" = 4 }\n"), "megatron");
+          cluster_of("dgx-a100", gpus, 8,
+                     "fabric = \"hdr200-fat-tree\"\noverride = { \"fabric.nics_per_node\" = 4 }\n"),
+          "megatron");
     TrainingJob job = job_with_defaults(predictor->stack(), gpt(at(3), at(5), at(4), 50257, at(6)));
     job.precision = Precision::fp16;
     job.global_batch = at(1);
@@ -73,8 +86,8 @@ void megatron_rows(const std::string& file, bool has_parameters, Table& table) {
     job.pipeline_parallel = static_cast<int>(at(9));
     job.recompute = Recompute::full;
     ASSERT_FALSE(training_problem(job)) << training_problem(job).message;
-    table.add(fmt::format("{:>4} GPUs, h {:>5} l {:>3}, batch {:>4}, micro {:>2}, tp {:>2} dp {:>2} pp {:>2}", gpus, at(3), at(5), at(1), at(2),
-                          at(7), at(8), at(9)),
+    table.add(fmt::format("{:>4} GPUs, h {:>5} l {:>3}, batch {:>4}, micro {:>2}, tp {:>2} dp {:>2} pp {:>2}", gpus,
+                          at(3), at(5), at(1), at(2), at(7), at(8), at(9)),
               predictor->predict(job).step_s(), csv.number(shift + 10) / 1e3);
   }
 }
@@ -97,8 +110,8 @@ TEST(TrainingValidation, MegatronOnManyNodes) {
   EXPECT_LE(table.quantile(0.9), 0.20);
 }
 
-// PTD-P (Narayanan et al. 2021, arXiv 2104.04473), table 1. The paper does not give micro-batch sizes or chunks: the best of a few
-// is taken, as its authors did. Bar: mean 7 %.
+// PTD-P (Narayanan et al. 2021, arXiv 2104.04473), table 1. The paper does not give micro-batch sizes or chunks: the
+// best of a few is taken, as its authors did. Bar: mean 7 %.
 TEST(TrainingValidation, PtdP) {
   struct Row {
     double billions;
@@ -107,11 +120,12 @@ TEST(TrainingValidation, PtdP) {
     int64_t batch;
     double tflops;
   };
-  constexpr Row kRows[] = {{1.7, 24, 2304, 24, 1, 1, 32, 512, 137},        {3.6, 32, 3072, 30, 2, 1, 64, 512, 138},
-                           {7.5, 32, 4096, 36, 4, 1, 128, 512, 142},       {18.4, 48, 6144, 40, 8, 1, 256, 1024, 135},
-                           {39.1, 64, 8192, 48, 8, 2, 512, 1536, 138},     {76.1, 80, 10240, 60, 8, 4, 1024, 1792, 140},
-                           {145.6, 96, 12288, 80, 8, 8, 1536, 2304, 148},  {310.1, 128, 16384, 96, 8, 16, 1920, 2160, 155},
-                           {529.6, 128, 20480, 105, 8, 35, 2520, 2520, 163}, {1008.0, 160, 25600, 128, 8, 64, 3072, 3072, 163}};
+  constexpr Row kRows[] = {
+      {1.7, 24, 2304, 24, 1, 1, 32, 512, 137},          {3.6, 32, 3072, 30, 2, 1, 64, 512, 138},
+      {7.5, 32, 4096, 36, 4, 1, 128, 512, 142},         {18.4, 48, 6144, 40, 8, 1, 256, 1024, 135},
+      {39.1, 64, 8192, 48, 8, 2, 512, 1536, 138},       {76.1, 80, 10240, 60, 8, 4, 1024, 1792, 140},
+      {145.6, 96, 12288, 80, 8, 8, 1536, 2304, 148},    {310.1, 128, 16384, 96, 8, 16, 1920, 2160, 155},
+      {529.6, 128, 20480, 105, 8, 35, 2520, 2520, 163}, {1008.0, 160, 25600, 128, 8, 64, 3072, 3072, 163}};
   Table table;
   for (const auto& r : kRows) {
     StepPredictor predictor(cluster_of("dgx-a100", r.gpus, 8, "fabric = \"hdr200-rail\"\n"), "megatron");
@@ -141,7 +155,8 @@ TEST(TrainingValidation, PtdP) {
     const double h = static_cast<double>(r.hidden), l = static_cast<double>(r.layers), s = 2048;
     const double flops = 96 * static_cast<double>(r.batch) * s * l * h * h * (1 + s / (6 * h) + 51200 / (16 * l * h));
     ASSERT_GT(best_s, 0) << r.billions;
-    table.add(fmt::format("{:>7.1f} G on {:>4} GPUs, {}", r.billions, r.gpus, best), best_s, flops / (r.tflops * 1e12 * r.gpus));
+    table.add(fmt::format("{:>7.1f} G on {:>4} GPUs, {}", r.billions, r.gpus, best), best_s,
+              flops / (r.tflops * 1e12 * r.gpus));
   }
   table.summary("PTD-P table 1");
   EXPECT_LE(table.mean(), 0.07);
@@ -149,8 +164,8 @@ TEST(TrainingValidation, PtdP) {
 
 // Our own: PyTorch 2.11 on 1 to 4 H200. Bars: median 4 %, worst 10 %, scaling efficiency within 2 points.
 TEST(TrainingValidation, TorchOnH200) {
-  CsvTable csv(kData + "train_h200.csv", {"mode", "gpus", "hidden", "layers", "heads", "kv_heads", "ffn", "micro_batch", "seq", "accumulation",
-                                          "recompute", "step_seconds", "peak_bytes"});
+  CsvTable csv(kData + "train_h200.csv", {"mode", "gpus", "hidden", "layers", "heads", "kv_heads", "ffn", "micro_batch",
+                                          "seq", "accumulation", "recompute", "step_seconds", "peak_bytes"});
   Table table, memory;
   std::map<std::string, std::pair<double, double>> alone;
   double worst_points = 0;
@@ -178,13 +193,15 @@ TEST(TrainingValidation, TorchOnH200) {
     const double measured = csv.number(11);
     const auto key = fmt::format("{} micro {} accumulation {}", csv.text(0), csv.integer(7), csv.integer(9));
     if (gpus == 1) alone[key] = {step.step_s(), measured};
-    const double predicted_points = 100 * alone[key].first / step.step_s(), measured_points = 100 * alone[key].second / measured;
+    const double predicted_points = 100 * alone[key].first / step.step_s(),
+                 measured_points = 100 * alone[key].second / measured;
     worst_points = std::max(worst_points, std::abs(predicted_points - measured_points));
-    table.add(fmt::format("{} GPUs {:<32} efficiency {:>5.1f} against {:>5.1f}", gpus, key, predicted_points, measured_points), step.step_s(),
-              measured);
+    table.add(fmt::format("{} GPUs {:<32} efficiency {:>5.1f} against {:>5.1f}", gpus, key, predicted_points,
+                          measured_points),
+              step.step_s(), measured);
     // The measured peak leaves out the context and what the allocator keeps beside it.
-    memory.add(fmt::format("{} GPUs {:<32} memory, MB", gpus, key), (step.memory.total_bytes() - predictor.stack().reserved_bytes) / 1e9,
-               csv.number(12) / 1e9);
+    memory.add(fmt::format("{} GPUs {:<32} memory, MB", gpus, key),
+               (step.memory.total_bytes() - predictor.stack().reserved_bytes) / 1e9, csv.number(12) / 1e9);
   }
   table.summary("train_h200");
   memory.summary("train_h200, memory");
