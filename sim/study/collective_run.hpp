@@ -2,7 +2,8 @@
 #pragma once
 
 // `dssim collective`: times of one collective over a range of sizes on the cluster of a scenario. Only [cluster] is
-// needed; [network] may choose algorithm and launch, and the stack of [training] or [serving] names the measured tables.
+// needed; [network] may choose algorithm and launch, and the stack of [training] or [serving] names the measured
+// tables.
 
 #include <span>
 #include <string>

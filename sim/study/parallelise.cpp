@@ -46,14 +46,12 @@ void for_each_layout(const TrainingScenario& scenario, const Visit& visit) {
              divisors(given.model.is_moe() ? given.model.experts : 1, static_cast<int64_t>(data) * context)) {
           std::vector<ScheduleChoice> schedules{{given.schedule == "interleaved" ? "1f1b" : given.schedule, 1}};
           if (pipeline > 1)
-            for (const int chunks : {2, 3, 4}) schedules.push_back({"interleaved", chunks});
+            for (const int chunks : {2, 3, 4, 6, 8}) schedules.push_back({"interleaved", chunks});
           for (const auto& schedule : schedules)
             for (int64_t micro = 1; micro <= kLargestMicroBatch; micro *= 2)
               for (const auto sharding : {Sharding::none, Sharding::zero1, Sharding::zero2, Sharding::zero3})
                 for (const auto recompute : {Recompute::none, Recompute::selective, Recompute::full}) {
                   if (sharding != Sharding::none && data * context == 1) continue;
-                  if (pipeline > 1 && sharding > Sharding::zero1) continue;
-                  if (recompute == Recompute::selective && given.attention == TrainingAttention::flash) continue;
                   TrainingJob job = given;
                   job.tensor_parallel = tensor;
                   job.pipeline_parallel = pipeline;

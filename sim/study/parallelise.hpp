@@ -6,8 +6,8 @@
 //
 // Examined: tensor degrees up to a node (divisors of it), pipeline degrees that divide the layers, context degrees
 // where the scenario has sequences of 16384 tokens or more or asks for one, expert degrees for mixtures, micro-batches
-// 1 to 64, sharding none to zero3 (zero1 at most with a pipeline, as frameworks allow), recomputation none, selective,
-// full, and for pipelines the scenario's schedule or 1f1b and the interleaved schedule with 2 to 4 chunks. Global
+// 1 to 64, sharding none to zero3, recomputation none, selective,
+// full, and for pipelines the scenario's schedule or 1f1b and the interleaved schedule with 2 to 8 chunks. Global
 // batch, sequence, optimizer and the rest are the scenario's. A layout whose memory does not fit is not priced.
 
 #include "sim/study/training_scenario.hpp"

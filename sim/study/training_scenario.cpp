@@ -65,6 +65,8 @@ void read_numerics(const Config& t, const TrainingStack& stack, TrainingJob& job
   job.optimizer = read_enum(t, "optimizer", kOptimizerNames, Optimizer::adamw);
   job.attention = read_enum(t, "attention", kTrainingAttentionNames, stack.attention);
   job.state_precision = read_precision(t, "state_precision", {"fp32", "bf16", "fp16"}, stack.state_precision);
+  if (t.has("state_precision") && job.optimizer != Optimizer::adamw && job.optimizer != Optimizer::adam)
+    throw t.error("state_precision", "belongs to optimizer = \"adamw\" or \"adam\"");
   job.gradient_precision = read_precision(t, "gradient_precision", {"fp32", "bf16", "fp16"}, stack.gradient_precision);
   job.master_weights = t.boolean("master_weights", stack.master_weights);
   job.sequence_parallel = t.boolean("sequence_parallel", stack.sequence_parallel && job.tensor_parallel > 1);
@@ -120,7 +122,11 @@ bool is_training_scenario(const std::filesystem::path& path, std::span<const std
 
 TrainingScenario read_training_scenario(const std::filesystem::path& path, std::span<const std::string> assignments,
                                         std::optional<uint64_t> seed, bool fixed_layout) {
-  const Config file = Config::load(path.string(), assignments);
+  return read_training_scenario(Config::load(path.string(), assignments), seed, fixed_layout);
+}
+
+TrainingScenario read_training_scenario(const Config& file, std::optional<uint64_t> seed, bool fixed_layout) {
+  const std::filesystem::path path = file.file();
   for (const char* table : {"serving", "workload", "slo"})
     if (file.has(table)) throw file.error(table, "a scenario trains or serves, not both: [training] takes its place");
   TrainingScenario scenario;

@@ -36,6 +36,10 @@ TrainingScenario read_training_scenario(const std::filesystem::path& path,
                                         std::span<const std::string> assignments = {},
                                         std::optional<uint64_t> seed = std::nullopt, bool fixed_layout = true);
 
+// The same from a document in hand.
+TrainingScenario read_training_scenario(const Config& file, std::optional<uint64_t> seed = std::nullopt,
+                                        bool fixed_layout = true);
+
 // Why tensor groups cannot be placed on these nodes, or "".
 std::string placement_problem(const TrainingJob& job, const Cluster& cluster);
 

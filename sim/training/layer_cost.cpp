@@ -36,13 +36,13 @@ PassCost& PassCost::operator+=(const PassCost& other) {
   expert_s += other.expert_s;
   host_s += other.host_s;
   weight_s += other.weight_s;
-  score_s += other.score_s;
+  selective_s += other.selective_s;
   return *this;
 }
 
 PassCost PassCost::times(double count) const {
-  return {compute_s * count, tensor_s * count, context_s * count, expert_s * count,
-          host_s * count,    weight_s * count, score_s * count};
+  return {compute_s * count, tensor_s * count, context_s * count,  expert_s * count,
+          host_s * count,    weight_s * count, selective_s * count};
 }
 
 LayerCost::LayerCost(const TrainingJob& job, const TrainingStack& stack, const CostModel& kernels,
@@ -79,6 +79,13 @@ void LayerCost::add_traffic(PassCosts& into, Traffic traffic, double values) {
   const double seconds = values * width_bytes_ / (kernels_.gpu().memory_bytes_per_s * stack_.memory_efficiency);
   into.forward.compute_s += traffic.forward * seconds;
   into.backward.compute_s += traffic.backward * seconds;
+}
+
+// What selective recomputation repeats where there are no scores in memory: norms and activation functions.
+void LayerCost::add_light(PassCosts& into, Traffic traffic, double values) {
+  const double before = into.forward.compute_s;
+  add_traffic(into, traffic, values);
+  if (job_.attention == TrainingAttention::flash) into.forward.selective_s += into.forward.compute_s - before;
 }
 
 double LayerCost::skew_s(int ranks) const {
@@ -148,7 +155,7 @@ void LayerCost::add_attention(PassCosts& into) {
     core.forward.compute_s = 2 * product_s;
     core.backward.compute_s = 4 * product_s;
     add_traffic(core, stack_.scores, scores);
-    core.forward.score_s = core.forward.compute_s;
+    core.forward.selective_s = core.forward.compute_s;
     coverage_s_[static_cast<size_t>(Coverage::outside)] += core.forward.compute_s + core.backward.compute_s;
     into.forward += core.forward;
     into.backward += core.backward;
@@ -173,7 +180,7 @@ void LayerCost::add_feed_forward(PassCosts& into) {
   if (!m.is_moe()) {
     add_product(into, tokens_, up, hidden_);
     add_product(into, tokens_, hidden_, ffn);
-    add_traffic(into, gated ? stack_.gated : stack_.plain, tokens_ * ffn);
+    add_light(into, gated ? stack_.gated : stack_.plain, tokens_ * ffn);
     return;
   }
   // Router, then each expert's products over its share of the tokens that this GPU's experts get, routing taken as
@@ -186,7 +193,7 @@ void LayerCost::add_feed_forward(PassCosts& into) {
   add_product(expert, rows, hidden_, ffn);
   into.forward += expert.forward.times(local);
   into.backward += expert.backward.times(local);
-  add_traffic(into, gated ? stack_.gated : stack_.plain, routed * ffn);
+  add_light(into, gated ? stack_.gated : stack_.plain, routed * ffn);
   add_traffic(into, {4, 4}, routed * hidden_);  // tokens gathered for their experts, and their results summed
   if (job_.expert_parallel > 1) {
     // Dispatch and combine; every tensor rank moves its share of the hidden width.
@@ -207,7 +214,7 @@ PassCosts LayerCost::layer_costs() {
   add_feed_forward(costs);
   const double values = tokens_ * hidden_ * outside_;
   const double dropout = m.linear_bias ? stack_.dropout_values : 0;
-  add_traffic(costs, stack_.norm, 2 * values);
+  add_light(costs, stack_.norm, 2 * values);
   add_traffic(costs, {stack_.residual.forward + dropout, stack_.residual.backward + dropout}, 2 * values);
   add_tensor_collectives(costs, 2);
   const double collectives =
@@ -254,10 +261,9 @@ PassCost LayerCost::recomputed() const {
     case Recompute::full:
       return layer_.forward;
     case Recompute::selective: {
-      // FlashAttention repeats its scores in any case, inside its backward.
-      PassCost scores;
-      scores.compute_s = layer_.forward.score_s;
-      return scores;
+      PassCost again;
+      again.compute_s = layer_.forward.selective_s;
+      return again;
     }
   }
   return {};

@@ -31,7 +31,7 @@ struct PassCost {
   double tensor_s = 0, context_s = 0, expert_s = 0;  // collectives on the critical path
   double host_s = 0;                                 // the GPU waits for launches
   double weight_s = 0;                               // part of compute_s: weight gradients
-  double score_s = 0;  // part of compute_s: unfused attention over the scores (what selective recomputation repeats)
+  double selective_s = 0;                            // part of compute_s: what selective recomputation repeats
 
   double collectives_s() const { return tensor_s + context_s + expert_s; }
   double seconds() const { return compute_s + collectives_s() + host_s; }
@@ -74,6 +74,7 @@ class LayerCost {
  private:
   void add_product(PassCosts& into, double m, double n, double k);
   void add_traffic(PassCosts& into, Traffic traffic, double values);
+  void add_light(PassCosts& into, Traffic traffic, double values);
   void add_attention(PassCosts& into);
   void add_feed_forward(PassCosts& into);
   void add_tensor_collectives(PassCosts& into, double count);

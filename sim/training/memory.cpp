@@ -87,11 +87,15 @@ double layer_activation_bytes(const TrainingJob& job, const TrainingStack& stack
   const double copies = m.is_moe() ? value(m.experts_per_token) : 1;
   const double ffn = value(m.ffn) / t * copies;
 
-  double bytes = 2 * stack.norm_bytes * w / 2 * hidden / outside;           // inputs of the two norms
-  bytes += 2 * w * hidden / outside * (m.is_moe() ? (1 + copies) / 2 : 1);  // inputs of the first products of each half
-  if (drops) bytes += 2 * hidden / outside;                                 // two dropout masks of one byte
-  bytes += w * (q + 2 * kv) + w * q;                                        // q, k, v; attention's result
-  bytes += w * ffn * (m.activation == Activation::gated ? stack.ffn_values : 2);
+  // Selective recomputation: with scores in memory, those; else what norms and activation functions made.
+  const bool light = job.recompute == Recompute::selective && job.attention == TrainingAttention::flash;
+  double bytes = 2 * (light ? w : stack.norm_bytes * w / 2) * hidden / outside;  // inputs of the two norms
+  if (!light)  // inputs of the first products of each half
+    bytes += 2 * w * hidden / outside * (m.is_moe() ? (1 + copies) / 2 : 1);
+  if (drops) bytes += 2 * hidden / outside;  // two dropout masks of one byte
+  bytes += w * (q + 2 * kv) + w * q;         // q, k, v; attention's result
+  const double kept = m.activation == Activation::gated ? stack.ffn_values : 2;
+  bytes += w * ffn * (light ? std::min(kept, m.activation == Activation::gated ? 2.0 : 1.0) : kept);
   double sum = tokens * bytes;
   if (job.attention == TrainingAttention::unfused && job.recompute == Recompute::none) {
     const double scores = value(m.heads) / t * tokens * value(job.sequence);
@@ -104,7 +108,7 @@ double layer_activation_bytes(const TrainingJob& job, const TrainingStack& stack
 
 double optimizer_bytes_per_parameter(const TrainingJob& job) {
   double bytes = 0;
-  if (job.optimizer == Optimizer::adamw) bytes = 2 * bytes_of(job.state_precision);
+  if (job.optimizer == Optimizer::adamw || job.optimizer == Optimizer::adam) bytes = 2 * bytes_of(job.state_precision);
   if (job.optimizer == Optimizer::adamw_8bit) bytes = 2;
   if (job.master_weights && job.parameter_bytes() < 4) bytes += 4;
   return bytes;

@@ -8,7 +8,9 @@
 //   1910.02054) optimizer    moments and master weights; divided under zero1, zero2, zero3 activations  Korthikanti et
 //   al. 2022 (arXiv 2205.05198) with its terms counted one by one, so that grouped KV heads,
 //                gated feed-forwards, FlashAttention and models without dropout are right as well:
-//                  none       s b h (10 + 24/t + 5 a s/(h t))       selective  without the last term
+//                  none       s b h (10 + 24/t + 5 a s/(h t))       selective  without the last term; with
+//                  FlashAttention, which
+//                             keeps no scores, without what norms and activation functions make
 //                  full       2 s b h, and one layer in full while it is recomputed
 //                sequence parallelism divides the 10 by t too; times the micro-batches in flight of the schedule, and
 //                the logits of the last stage

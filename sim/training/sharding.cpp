@@ -38,11 +38,12 @@ std::vector<Exchange> step_exchanges(const TrainingJob& job, double shared, doub
                         of_experts});
         break;
       case Sharding::zero1:
-      case Sharding::zero2:
-        list.push_back({CollectiveKind::reduce_scatter, ExchangePhase::backward, parameters * compressed.wire_bytes,
-                        ranks, of_experts});
+      case Sharding::zero2: {
+        const auto when = job.sharding == Sharding::zero1 ? ExchangePhase::backward : ExchangePhase::each_backward;
+        list.push_back({CollectiveKind::reduce_scatter, when, parameters * compressed.wire_bytes, ranks, of_experts});
         list.push_back({CollectiveKind::all_gather, ExchangePhase::parameters, parameters * p, ranks, of_experts});
         break;
+      }
       case Sharding::zero3:
         list.push_back({CollectiveKind::all_gather, ExchangePhase::each_forward, parameters * p, ranks, of_experts});
         list.push_back({CollectiveKind::all_gather, ExchangePhase::each_backward, parameters * p, ranks, of_experts});

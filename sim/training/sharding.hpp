@@ -5,7 +5,7 @@
 //
 //   none    all-reduce of the gradients                                           2 Ψ (n−1)/n sent by each GPU
 //   zero1   reduce-scatter of the gradients, all-gather of the new parameters      2 Ψ (n−1)/n
-//   zero2   the same
+//   zero2   the same, but no GPU keeps a whole gradient, so the reduce-scatter comes with each micro-batch
 //   zero3   all-gather of the parameters before forward and before backward, reduce-scatter of the gradients, each
 //           micro-batch                                                           3 Ψ (n−1)/n a micro-batch
 // (Ψ: bytes of the stage's parameters or gradients; Rajbhandari et al. 2020, arXiv 1910.02054, section 7.) Compression

@@ -118,7 +118,8 @@ class StepPredictor::Builder {
 
   // A micro-batch's gradients are added to those of the others: both read, the sum written.
   double accumulation_seconds(double parameters) const {
-    return moved_seconds(3 * bytes_of(job_.gradient_precision) * parameters);
+    const double kept = job_.sharding >= Sharding::zero2 ? parameters / job_.gradient_ranks() : parameters;
+    return moved_seconds(3 * bytes_of(job_.gradient_precision) * kept);
   }
   // Of the first stage.
   double layers_on_stage() const {
@@ -133,21 +134,35 @@ class StepPredictor::Builder {
     at.backward.expert_s = std::max(0.0, at.backward.expert_s - at.forward.compute_s);
   }
 
-  // ZeRO-3: each layer's shards are gathered one layer ahead, forward and again backward, and its gradients scattered.
+  // ZeRO-2 and 3: in each micro-batch gradients are scattered behind the layer that made them, and under ZeRO-3 each
+  // layer's shards gathered one layer ahead, forward and again backward.
   void add_shards(Position& at, double layers) {
-    if (job_.sharding != Sharding::zero3) return;
+    if (job_.sharding < Sharding::zero2 || layers == 0) return;
     const auto parameters = stage_parameters(job_, 0);
     const double held = layers_on_stage();
+    double forward_s = 0, backward_s = 0;  // of one layer, hidden where they can be
     for (const auto& e : step_exchanges(job_, parameters.shared, parameters.experts)) {
+      if (e.phase != ExchangePhase::each_forward && e.phase != ExchangePhase::each_backward) continue;
       const Group group = data_group(e.experts);
       const double one = groups().seconds(e.kind, group, e.bytes / held);
       const bool forward = e.phase == ExchangePhase::each_forward;
-      const PassCost& pass = forward ? at.forward : at.backward;
+      const bool overlaps = e.kind == CollectiveKind::reduce_scatter ? job_.overlap_gradients : job_.overlap_parameters;
       double& data_s = forward ? at.forward_data_s : at.backward_data_s;
-      data_s += owner_.stack_.overlap_cost * hidden_cost(e.kind, group, e.bytes / held, one) * layers;
-      data_s +=
-          job_.overlap_parameters ? one + (layers - 1) * std::max(0.0, one - pass.seconds() / layers) : one * layers;
+      if (overlaps) {
+        (forward ? forward_s : backward_s) += one;
+        data_s += owner_.stack_.overlap_cost * hidden_cost(e.kind, group, e.bytes / held, one) * layers;
+      } else {
+        data_s += one * layers;
+      }
     }
+    // A pipeline's other passes hide the first layer's; a lone replica starts each pass with a gather that nothing
+    // hides.
+    const auto exposed = [&](double one, double pass_s) {
+      const double first = stages_ == 1 ? std::min(one, pass_s / layers) : 0;
+      return first + layers * std::max(0.0, one - pass_s / layers);
+    };
+    at.forward_data_s += exposed(forward_s, at.forward.seconds());
+    at.backward_data_s += exposed(backward_s, at.backward.seconds() + at.again.seconds());
   }
 
   // Compute lost beside an exchange: what its bytes would keep the GPU's own links busy, at most its own time.

@@ -21,14 +21,14 @@ namespace dssim {
 
 enum class Sharding : uint8_t { none, zero1, zero2, zero3 };
 enum class Recompute : uint8_t { none, selective, full };
-enum class Optimizer : uint8_t { adamw, adamw_8bit, sgd };
+enum class Optimizer : uint8_t { adamw, adam, adamw_8bit, sgd };
 enum class TrainingAttention : uint8_t { flash, unfused };
 enum class GradientCompression : uint8_t { none, four_bit, powersgd };
 enum class GradientExchange : uint8_t { all_reduce, parameter_server };
 
 inline constexpr std::string_view kShardingNames[] = {"none", "zero1", "zero2", "zero3"};
 inline constexpr std::string_view kRecomputeNames[] = {"none", "selective", "full"};
-inline constexpr std::string_view kOptimizerNames[] = {"adamw", "adamw-8bit", "sgd"};
+inline constexpr std::string_view kOptimizerNames[] = {"adamw", "adam", "adamw-8bit", "sgd"};
 inline constexpr std::string_view kTrainingAttentionNames[] = {"flash", "unfused"};
 inline constexpr std::string_view kCompressionNames[] = {"none", "4bit", "powersgd"};
 inline constexpr std::string_view kExchangeNames[] = {"all-reduce", "parameter-server"};

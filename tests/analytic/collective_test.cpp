@@ -83,11 +83,13 @@ TEST(RingAllGatherAndReduceScatter, TakeHalfOfAnAllReducesBandwidthTerm) {
 TEST(RingAllReduce, BetweenNodes) {
   const Fixture f("dgx-h100", 4, "ndr400-rail", "ring");
   EXPECT_NEAR(f.model.time({all_reduce, 4e9, every(8, 4)}).bandwidth_s(), 1.5 * 4e9 / kNic, 1e-6);
-  EXPECT_NEAR(f.model.time({all_reduce, 4e9, every(1, 32)}).bandwidth_s(), 2 * 31.0 / 32 * 4e9 / std::min(kNvlink, 8 * kNic), 1e-9);
+  EXPECT_NEAR(f.model.time({all_reduce, 4e9, every(1, 32)}).bandwidth_s(),
+              2 * 31.0 / 32 * 4e9 / std::min(kNvlink, 8 * kNic), 1e-9);
 }
 
 // Latency 2((p−1) × inside + log2 N × between), every byte up and down once: a chain over NVLink carries (p−1)/p × 2 S,
-// the two trees of a rail 2 S / rails (a node that is inner in one tree: one up and two down there, one up in the other).
+// the two trees of a rail 2 S / rails (a node that is inner in one tree: one up and two down there, one up in the
+// other).
 TEST(TreeAllReduce, HasLogarithmicLatencyAndTwiceTheBytes) {
   const Fixture f("dgx-h100", 8, "ndr400-rail", "tree");
   const CollectiveTime small = f.model.time({all_reduce, 64, every(8, 8)});
@@ -106,6 +108,15 @@ TEST(HierarchicalAllReduce, IsTheSlowerOfItsTwoLevels) {
   EXPECT_NEAR(f.model.time({all_reduce, 4e9, every(1, 32)}).bandwidth_s(), std::max(inside, outside), 1e-9);
   const Fixture slow("dgx-h100", 4, "ndr400", "hierarchical");
   EXPECT_EQ(slow.model.time({all_reduce, 4e9, every(1, 32)}).algorithm, "hierarchical");
+}
+
+// 4 × 4 × 4 nodes, six ports each: all of them busy, 2(64−1)/64 × S in all out of every node.
+TEST(TorusAllReduce, UsesEveryPort) {
+  const Fixture f("dgx-h100", 64, "torus-3d-400", "torus");
+  EXPECT_NEAR(f.model.time({all_reduce, 4e9, every(1, 512)}).bandwidth_s(), 2 * 63.0 / 64 * 4e9 / (6 * kNic), 1e-9);
+  const CollectiveTime small = f.model.time({all_gather, 1, every(8, 64)});
+  EXPECT_NEAR(small.latency_s, 6.6e-6 + 9 * (2.7e-6 + 0.3e-6),
+              1e-10);  // 3 + 3 + 3 hops, the spine figure is a second hop
 }
 
 // (n−1)/n × S leave each GPU; of a GPU's bytes those for other nodes go through its own NIC.
@@ -138,9 +149,8 @@ TEST(Sharp, SendsEachByteIntoTheNetworkOnce) {
 // The last byte of the slowest flow ends the collective: latency term and bandwidth term, as priced.
 TEST(CollectiveTraffic, AloneTakesThePriceOfTheClosedForm) {
   const std::vector<std::tuple<std::string, int, std::string>> clusters{
-      {"dgx-h100", 1, ""},           {"dgx-h100", 4, "ndr400-rail"}, {"a100-pcie-4", 2, "hdr200"},
-      {"hgx-a100-4", 1, ""},         {"rtx-4090-4", 1, ""},          {"dgx-a100", 3, "eth10"},
-      {"gb200-nvl72-tray", 4, "nvl72"}};
+      {"dgx-h100", 1, ""},   {"dgx-h100", 4, "ndr400-rail"}, {"a100-pcie-4", 2, "hdr200"},    {"hgx-a100-4", 1, ""},
+      {"rtx-4090-4", 1, ""}, {"dgx-a100", 3, "eth10"},       {"gb200-nvl72-tray", 4, "nvl72"}};
   for (const auto& [node, nodes, fabric] : clusters) {
     const Fixture f(node, nodes, fabric);
     for (const auto kind : {all_reduce, all_gather, reduce_scatter, all_to_all, broadcast, send_recv})
@@ -202,7 +212,8 @@ TEST(CollectiveTraffic, CollapsedEqualsFull) {
         return last.at;
       });
     };
-    for (const int copies : {1, 2}) EXPECT_NEAR(end(few, copies), end(full, copies), 1e-3 * end(full, copies)) << name_of(kind);
+    for (const int copies : {1, 2})
+      EXPECT_NEAR(end(few, copies), end(full, copies), 1e-3 * end(full, copies)) << name_of(kind);
   }
 }
 

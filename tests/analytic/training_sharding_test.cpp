@@ -36,7 +36,9 @@ TEST(ZeroTraffic, AsThePaperCountsIt) {
   }
 }
 
-TEST(ZeroTraffic, Stage3PaysForEachMicroBatch) {
+TEST(ZeroTraffic, Stages2And3PayForEachMicroBatch) {
+  const auto scattered = step_exchanges(job_on(8, Sharding::zero2), kParameters, 0);
+  EXPECT_DOUBLE_EQ(bytes_sent(scattered, 4), 2.5 * bytes_sent(scattered, 1));  // Ψ each, and Ψ once
   const auto exchanges = step_exchanges(job_on(8, Sharding::zero3), kParameters, 0);
   EXPECT_DOUBLE_EQ(bytes_sent(exchanges, 4), 4 * bytes_sent(exchanges, 1));
   const auto reduced = step_exchanges(job_on(8, Sharding::none), kParameters, 0);

@@ -8,6 +8,7 @@
 
 #include "sim/network/collective_algorithm.hpp"
 #include "sim/network/collective_tables.hpp"
+#include "sim/network/double_tree.hpp"
 #include "sim/study/collective_run.hpp"
 #include "support/bad_input.hpp"
 

@@ -63,12 +63,12 @@ TEST(Routes, TorusAndDragonfly) {
 
   const ClusterNetwork dragonfly(make_cluster("dgx-h100", 32, "dragonfly-400"));  // 2 groups of 16 nodes
   const Path far = dragonfly.path(8 * 4, 8 * 31);  // leaf 2 of group 0 to leaf 7 of group 1
-  EXPECT_EQ(join(far.links, " "),
-            "pcie_up[32] nic_up[32] local[17] local[71] global[1] nic_down[248] pcie_down[248]");
+  EXPECT_EQ(join(far.links, " "), "pcie_up[32] nic_up[32] local[17] local[71] global[1] nic_down[248] pcie_down[248]");
   EXPECT_NEAR(far.latency_s, 3.8e-6, 1e-12);
   for (LinkId link = 0; link < dragonfly.link_count(); ++link)
     if (dragonfly.link_name(link) == "global[1]")
-      EXPECT_DOUBLE_EQ(dragonfly.link_bytes_per_s(link), 8 * 16 * 50e9 * 0.94);  // all of a group's ports to the one other
+      EXPECT_DOUBLE_EQ(dragonfly.link_bytes_per_s(link),
+                       8 * 16 * 50e9 * 0.94);  // all of a group's ports to the one other
 }
 
 TEST(DegradedLinks, HaveTheirShareOfTheRate) {

@@ -29,6 +29,8 @@ TEST(TrainingMemory, ActivationsOfALayerAsPublished) {
       {8, true, Recompute::none, unfused, (34 + scores) / 8},
       {8, false, Recompute::selective, unfused, 10 + 24.0 / 8},
       {8, true, Recompute::selective, unfused, 34.0 / 8},
+      {8, true, Recompute::selective, flash,
+       (34 - 4 - 8) / 8.0 + 4 * kHeads / kHidden / 8},  // no norm outputs, no GELU output
       {8, false, Recompute::full, unfused, 2},
       {8, true, Recompute::full, unfused, 2.0 / 8},
   };

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Collectives against measurements. Every case prints its whole table; docs/network.md quotes the summaries.
-//   nccl_h200.csv       PyTorch 2.11 on 2 and 4 H200, launched eagerly, NVLink multicast off; measured for dssim, 2026-11-21
-//   nccl_published.csv  nccl-tests of others, all_reduce; the source is in the file
-//   profiles            every measured table with one size in two left out
+//   nccl_h200.csv       PyTorch 2.11 on 2 and 4 H200, launched eagerly, NVLink multicast off; measured for dssim,
+//   2026-11-21 nccl_published.csv  nccl-tests of others, all_reduce; the source is in the file profiles every measured
+//   table with one size in two left out
 
 #include <gtest/gtest.h>
 
@@ -45,11 +45,13 @@ struct BySize {
            static_cast<double>(errors.size());
   }
   void print(const std::string& what) const {
-    std::printf("%-44s >= 4 MiB: n %3zu median %5.1f %% p90 %5.1f %% worst %5.1f %% within 6 %%: %3.0f %%   < 1 MiB: n %3zu median %5.1f %% p90 "
-                "%5.1f %% worst %6.1f %% within 30 %%: %3.0f %%\n",
-                what.c_str(), large.size(), 100 * quantile(large, 0.5), 100 * quantile(large, 0.9), 100 * quantile(large, 1),
-                100 * within(large, 0.06), small.size(), 100 * quantile(small, 0.5), 100 * quantile(small, 0.9),
-                100 * quantile(small, 1), 100 * within(small, 0.30));
+    std::printf(
+        "%-44s >= 4 MiB: n %3zu median %5.1f %% p90 %5.1f %% worst %5.1f %% within 6 %%: %3.0f %%   < 1 MiB: n %3zu "
+        "median %5.1f %% p90 "
+        "%5.1f %% worst %6.1f %% within 30 %%: %3.0f %%\n",
+        what.c_str(), large.size(), 100 * quantile(large, 0.5), 100 * quantile(large, 0.9), 100 * quantile(large, 1),
+        100 * within(large, 0.06), small.size(), 100 * quantile(small, 0.5), 100 * quantile(small, 0.9),
+        100 * quantile(small, 1), 100 * within(small, 0.30));
   }
 };
 
@@ -82,12 +84,14 @@ BySize hold_h200(const char* title, const CollectiveOptions& options, const std:
   const ClusterNetwork network(cluster);
   const CollectiveModel model(cluster, network, options);
   BySize errors;
-  std::printf("%s\n  %-16s%5s%12s%14s%14s%9s\n", title, "collective", "gpus", "bytes", "measured us", "predicted us", "error %");
+  std::printf("%s\n  %-16s%5s%12s%14s%14s%9s\n", title, "collective", "gpus", "bytes", "measured us", "predicted us",
+              "error %");
   for (const auto& row : rows) {
     if (row.name.ends_with("_graph")) continue;
     const double seconds = model.seconds({kind_of(row.name), row.bytes, first(row.gpus)});
     const double error = seconds / row.seconds - 1;
-    std::printf("  %-16s%5d%12.0f%14.1f%14.1f%9.1f\n", row.name.c_str(), row.gpus, row.bytes, 1e6 * row.seconds, 1e6 * seconds, 100 * error);
+    std::printf("  %-16s%5d%12.0f%14.1f%14.1f%9.1f\n", row.name.c_str(), row.gpus, row.bytes, 1e6 * row.seconds,
+                1e6 * seconds, 100 * error);
     errors.add(row.bytes, error);
   }
   return errors;
@@ -143,7 +147,8 @@ TEST(CollectivesValidation, H200LeftOut) {
 
 // nccl-tests' times of each GPU: linear between the sizes that stay.
 TEST(CollectivesValidation, TablesWithOneSizeInTwoLeftOut) {
-  for (const auto& [gpu, stack] : {std::pair{"h100-sxm", "vllm-0.14"}, {"h200-sxm", "vllm-0.19"}, {"a100-sxm-80gb", "vllm-0.14"}}) {
+  for (const auto& [gpu, stack] :
+       {std::pair{"h100-sxm", "vllm-0.14"}, {"h200-sxm", "vllm-0.19"}, {"a100-sxm-80gb", "vllm-0.14"}}) {
     const CollectiveTables tables(Profile(data_root() / "kernels/profiles", gpu, stack), gpu);
     BySize of_gpu;
     for (size_t kind = 0; kind < collective_names().size(); ++kind)
@@ -174,12 +179,14 @@ TEST(CollectivesValidation, PublishedAllReduce) {
   std::map<std::string, std::unique_ptr<ClusterNetwork>> networks;
   std::map<std::string, std::unique_ptr<CollectiveModel>> models;
   std::map<std::string, BySize> errors;
-  std::printf("  %-18s%6s%6s%13s%14s%14s%9s  %s\n", "node", "nodes", "gpus", "bytes", "measured GB/s", "predicted", "error %", "algorithm");
+  std::printf("  %-18s%6s%6s%13s%14s%14s%9s  %s\n", "node", "nodes", "gpus", "bytes", "measured GB/s", "predicted",
+              "error %", "algorithm");
   while (csv.next()) {
     const std::string node(csv.text(0)), key = node + " × " + std::string(csv.text(1));
     auto& model = models[key];
     if (!model) {
-      clusters[key] = std::make_unique<Cluster>(make_cluster(node, static_cast<int>(csv.integer(1)), std::string(csv.text(2))));
+      clusters[key] =
+          std::make_unique<Cluster>(make_cluster(node, static_cast<int>(csv.integer(1)), std::string(csv.text(2))));
       networks[key] = std::make_unique<ClusterNetwork>(*clusters[key]);
       model = std::make_unique<CollectiveModel>(*clusters[key], *networks[key]);
     }
@@ -188,8 +195,9 @@ TEST(CollectivesValidation, PublishedAllReduce) {
     const CollectiveTime time = model->time({CollectiveKind::all_reduce, bytes, first(gpus)});
     const double busbw = bytes / time.seconds * bus_bandwidth_factor(CollectiveKind::all_reduce, gpus);
     const double error = busbw / csv.number(5) - 1;
-    std::printf("  %-18s%6lld%6d%13.0f%14.2f%14.2f%9.1f  %s %s\n", node.c_str(), static_cast<long long>(csv.integer(1)), gpus, bytes, csv.number(5) / 1e9,
-                busbw / 1e9, 100 * error, std::string(time.algorithm).c_str(), std::string(time.protocol).c_str());
+    std::printf("  %-18s%6lld%6d%13.0f%14.2f%14.2f%9.1f  %s %s\n", node.c_str(), static_cast<long long>(csv.integer(1)),
+                gpus, bytes, csv.number(5) / 1e9, busbw / 1e9, 100 * error, std::string(time.algorithm).c_str(),
+                std::string(time.protocol).c_str());
     errors[key].add(bytes, error);
   }
   for (const auto& [key, e] : errors) e.print(key);
