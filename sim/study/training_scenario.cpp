@@ -139,7 +139,7 @@ TrainingScenario read_training_scenario(const Config& file, std::optional<uint64
   if (const auto network = file.find_table("network")) scenario.network = read_collective_options(*network);
 
   const Config t = file.table("training");
-  if (t.has("stack")) scenario.stack = t.choice("stack", training_stack_names());
+  if (t.find_text("stack")) scenario.stack = t.choice("stack", training_stack_names());
   const TrainingStack stack = load_training_stack(scenario.cluster.gpu, scenario.stack);
   TrainingJob& job = scenario.job;
   job.model = model.architecture;

@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <cmath>
 #include <regex>
+#include <set>
 
+#include "sim/study/training_scenario.hpp"
 #include "support/run_binary.hpp"
 
 namespace dssim {
@@ -109,6 +111,26 @@ TEST(TrainingCommand, SearchRanksLayouts) {
   const auto none = dssim("parallelise " + kSearch + " --set cluster.nodes=1 --set cluster.gpus=2");
   EXPECT_EQ(none.status, 3) << none.error;
   EXPECT_NE(none.error.find("none of"), std::string::npos) << none.error;
+}
+
+TEST(TrainingDocuments, ReferenceListsExactlyTheKeysRead) {
+  const auto scenario = [](const std::string& training) {
+    return Config::parse(
+        "[cluster]\nnode = \"dgx-h100\"\nnodes = 2\nfabric = \"ndr400-rail\"\n[model]\nname = "
+        "\"llama-3-8b\"\n[training]\n" +
+            training,
+        "x.toml");
+  };
+  const Config file = scenario("");
+  read_training_scenario(file);
+  std::set<std::string> read;
+  for (const auto& key : file.asked_keys())
+    if (key.starts_with("training.")) read.insert(key);
+  const std::string page = test::contents(std::string(DSSIM_SOURCE_DIR) + "/docs/training.md");
+  const std::regex row("\\n\\| `(training\\.[a-z_0-9]+)` \\|");
+  std::set<std::string> documented;
+  for (std::sregex_iterator it(page.begin(), page.end(), row), end; it != end; ++it) documented.insert((*it)[1]);
+  EXPECT_EQ(read, documented);
 }
 
 }  // namespace
