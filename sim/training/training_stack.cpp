@@ -14,6 +14,7 @@ namespace dssim {
 namespace {
 
 constexpr Range<double> kValues{0, 1000};
+constexpr std::string_view kUsualStack = "torch-2.11";
 
 std::filesystem::path training_file(const std::string& gpu, const std::string& stack) {
   return data_root() / "kernels" / "profiles" / gpu / stack / "training.toml";
@@ -110,8 +111,10 @@ TrainingStack load_training_stack(const Gpu& gpu, const std::string& name) {
   double best_distance = std::numeric_limits<double>::infinity();
   const auto all = training_profiles();
   for (const auto& profile : all) {
-    if (!name.empty() && profile.stack != name) continue;
-    const double d = profile.gpu == gpu.name ? -1 : distance(gpu, load_gpu(profile.gpu));
+    const bool own = profile.gpu == gpu.name;
+    if (name.empty() ? !own && profile.stack != kUsualStack : profile.stack != name) continue;
+    double d = own ? -2 : distance(gpu, load_gpu(profile.gpu));
+    if (own && profile.stack == kUsualStack) d -= 1;
     if (d < best_distance) {
       best_distance = d;
       best = &profile;

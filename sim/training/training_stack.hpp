@@ -67,7 +67,8 @@ struct TrainingStack {
   double reserved_bytes = 0;      // CUDA context, framework, communication buffers
 };
 
-// The named stack of this GPU, else of the GPU most like it that has one; an empty name takes the best there is.
+// The named stack of this GPU, else of the GPU most like it that has one. An empty name takes torch-2.11, unless only
+// another was measured on this very GPU.
 TrainingStack load_training_stack(const Gpu& gpu, const std::string& name);
 
 // Kernel times to go with it: the stack's own tables where they were measured on this GPU, else the best of this GPU's
