@@ -87,8 +87,8 @@ void ClusterNetwork::lay_out_fabric() {
   add(nic_down_, "nic_down", nodes * nics_, port);
   const double leaf_ports = static_cast<double>(fabric_->nodes_per_leaf) * nics_;
   if (fabric_->topology == FabricTopology::dragonfly) {
-    // Balanced as its authors have it: a leaf has as many ports to other groups as it has down, and twice as many to the
-    // leaves of its group.
+    // Balanced as its authors have it: a leaf has as many ports to other groups as it has down, and twice as many to
+    // the leaves of its group.
     const int leaves = fabric_->leaves_per_group;
     dragonfly_ = DragonflyShape(nodes_, fabric_->nodes_per_leaf, leaves);
     const double upward = leaf_ports * port / fabric_->oversubscription;
@@ -106,9 +106,8 @@ void ClusterNetwork::lay_out_fabric() {
 
 void ClusterNetwork::degrade(const Cluster& cluster) {
   for (const auto& [name, share, where] : cluster.degraded) {
-    const auto group = std::find_if(groups_.begin(), groups_.end(), [&](const LinkGroup* g) {
-      return name.starts_with(std::string(g->name) + "[");
-    });
+    const auto group = std::find_if(groups_.begin(), groups_.end(),
+                                    [&](const LinkGroup* g) { return name.starts_with(std::string(g->name) + "["); });
     LinkId link = 0, end = 0;
     if (group != groups_.end()) {
       link = (*group)->base;
@@ -118,7 +117,8 @@ void ClusterNetwork::degrade(const Cluster& cluster) {
     if (link == end) {
       std::vector<std::string> examples;
       for (const LinkGroup* g : groups_) examples.push_back(link_name(g->base));
-      throw bad_input(fmt::format("{}: this cluster has no such link; it has {} and so on", where, join(examples, ", ")));
+      throw bad_input(
+          fmt::format("{}: this cluster has no such link; it has {} and so on", where, join(examples, ", ")));
     }
     degraded_[link] = share;
   }

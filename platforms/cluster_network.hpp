@@ -102,8 +102,7 @@ class ClusterNetwork final : public Topology {
   std::optional<Fabric> fabric_;
   int nodes_ = 1, gpus_ = 0, per_node_ = 1, nics_ = 0, switches_ = 0;
   LinkGroup link_up_, link_down_, pair_, pcie_up_, pcie_down_, switch_up_, switch_down_, socket_, memory_write_,
-      memory_read_, nic_up_, nic_down_, leaf_up_, leaf_down_,
-      torus_links_, local_, global_;
+      memory_read_, nic_up_, nic_down_, leaf_up_, leaf_down_, torus_links_, local_, global_;
   std::vector<LinkGroup*> groups_;
   LinkId links_ = 0;
   TorusShape torus_;

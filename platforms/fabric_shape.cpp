@@ -37,6 +37,12 @@ int TorusShape::coordinate(int node, int dimension) const {
   return node / strides_[d] % sizes_[d];
 }
 
+int TorusShape::neighbour(int node, int dimension, int step) const {
+  const auto d = static_cast<size_t>(dimension);
+  const int here = coordinate(node, dimension);
+  return node + ((here + step + sizes_[d]) % sizes_[d] - here) * strides_[d];
+}
+
 void TorusShape::path(int from, int to, std::vector<int>& links) const {
   int at = from;
   for (int d = 0; d < dimensions(); ++d) {

@@ -6,7 +6,8 @@
 //
 //   torus      node n at (x, y, …), x running fastest, in a grid as near to a cube as the count allows; a link to each
 //              neighbour, both ways round. A message goes along x, then y, …, each the shorter way round.
-//   dragonfly  leaves (routers) of nodes_per_leaf nodes in groups; every two leaves of a group are linked, and every two
+//   dragonfly  leaves (routers) of nodes_per_leaf nodes in groups; every two leaves of a group are linked, and every
+//   two
 //              groups. A message goes by the leaf that holds its group's link: at most local, global, local (minimal
 //              routing; Kim, Dally, Scott, Abts: Technology-driven, highly-scalable dragonfly topology, ISCA 2008).
 
@@ -22,8 +23,11 @@ class TorusShape {
   int dimensions() const { return static_cast<int>(sizes_.size()); }
   const std::vector<int>& sizes() const { return sizes_; }
   int coordinate(int node, int dimension) const;
+  int neighbour(int node, int dimension, int step) const;  // ±1 along it, round the end
   int link_count() const { return nodes_ * 2 * dimensions(); }
-  int link(int node, int dimension, bool upwards) const { return (node * dimensions() + dimension) * 2 + (upwards ? 0 : 1); }
+  int link(int node, int dimension, bool upwards) const {
+    return (node * dimensions() + dimension) * 2 + (upwards ? 0 : 1);
+  }
   void path(int from, int to, std::vector<int>& links) const;  // appends
 
  private:

@@ -11,8 +11,9 @@
 // Model: time = latency term + bandwidth term. The algorithm and protocol are those of least predicted time, as NCCL
 // picks them. Inside one node the measured tables of the GPU (kernels/profiles, nccl) override the formulas. In a
 // simulation the collective waits for its latency term and then sends one flow over each edge of its algorithm with
-// all the bytes of that edge (a tree's edges once for each tree); alone on the network both ways give the same time. Formulas, constants and their sources:
-// docs/network.md. Memory and time of one price: O(group) the first time a group is seen, then a table look-up.
+// all the bytes of that edge (a tree's edges once for each tree); alone on the network both ways give the same time.
+// Formulas, constants and their sources: docs/network.md. Memory and time of one price: O(group) the first time a group
+// is seen, then a table look-up.
 //
 // `bytes` follows nccl-tests: one GPU's buffer for all_reduce and broadcast; the whole result for all_gather; the whole
 // input of a GPU for reduce_scatter and all_to_all; the message for send_recv. Broadcast goes from gpus[0]. In

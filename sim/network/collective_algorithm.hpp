@@ -55,11 +55,4 @@ class CollectiveAlgorithm {
 // In the order in which equal times are decided.
 std::span<const CollectiveAlgorithm* const> collective_algorithms();
 
-// Parents in the two trees of a double binary tree over `nodes`, −1 at the root: each node is a leaf in one tree and
-// inside the other, so both together load every node alike (Sanders, Speck, Träff, 2009).
-struct DoubleTree {
-  std::vector<int> first, second;
-};
-DoubleTree double_tree(int nodes);
-
 }  // namespace dssim

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "sim/network/collective_algorithm.hpp"
+#include "sim/network/double_tree.hpp"
 
 namespace dssim {
 namespace {
@@ -64,13 +65,13 @@ void spread_inside(const CollectiveGroup& group, double volume, bool closed, con
   }
 }
 
-// Each rail: every domain's NIC sends `volume` / rails to the same rail of the next domain, in each ring its part.
+// Each rail: every domain's NIC sends `volume` / rails to the same rail of the next domain.
 void ring_between(const CollectiveGroup& group, double volume, const EdgeSink& edge) {
-  const double share = volume / group.rails / static_cast<double>(group.rings.size());
-  for (const auto& ring : group.rings)
-    for (size_t i = 0; i < ring.size(); ++i)
-      for (size_t rail = 0; rail < static_cast<size_t>(group.rails); ++rail)
-        edge(group.heads[ring[i]][rail], group.heads[ring[(i + 1) % ring.size()]][rail], share);
+  const size_t domains = group.domains.size();
+  const double share = volume / group.rails;
+  for (size_t d = 0; d < domains; ++d)
+    for (size_t rail = 0; rail < static_cast<size_t>(group.rails); ++rail)
+      edge(group.heads[d][rail], group.heads[(d + 1) % domains][rail], share);
 }
 
 double ring_volume(CollectiveKind kind, int n) {
@@ -78,7 +79,8 @@ double ring_volume(CollectiveKind kind, int n) {
 }
 
 bool reduces_or_gathers(CollectiveKind kind) {
-  return kind == CollectiveKind::all_reduce || kind == CollectiveKind::all_gather || kind == CollectiveKind::reduce_scatter;
+  return kind == CollectiveKind::all_reduce || kind == CollectiveKind::all_gather ||
+         kind == CollectiveKind::reduce_scatter;
 }
 
 class Ring final : public CollectiveAlgorithm {
@@ -88,11 +90,13 @@ class Ring final : public CollectiveAlgorithm {
     return reduces_or_gathers(kind);
   }
 
-  void edges(CollectiveKind kind, const CollectiveGroup& group, const CollectiveMachine&, const EdgeSink& edge) const override {
+  void edges(CollectiveKind kind, const CollectiveGroup& group, const CollectiveMachine&,
+             const EdgeSink& edge) const override {
     const double volume = ring_volume(kind, group.gpus);
     if (group.domain_count() == 1) return spread_inside(group, volume, true, edge);
     if (group.nvlink || group.largest_domain == 1) {
-      // One ring for each NIC, entering and leaving the domain by it (the last hop inside reaches that NIC over NVLink).
+      // One ring for each NIC, entering and leaving the domain by it (the last hop inside reaches that NIC over
+      // NVLink).
       spread_inside(group, volume, true, edge);
       return ring_between(group, volume, edge);
     }
@@ -103,8 +107,8 @@ class Ring final : public CollectiveAlgorithm {
       const auto& members = group.domains[d];
       const auto& next = group.heads[(d + 1) % domains];
       for (size_t rail = 0; rail < static_cast<size_t>(group.rails); ++rail) {
-        const auto start = static_cast<size_t>(
-            std::find(members.begin(), members.end(), group.heads[d][rail]) - members.begin());
+        const auto start =
+            static_cast<size_t>(std::find(members.begin(), members.end(), group.heads[d][rail]) - members.begin());
         const size_t n = members.size();
         for (size_t i = 0; i + 1 < n; ++i) edge(members[(start + i) % n], members[(start + i + 1) % n], share);
         edge(members[(start + n - 1) % n], next[rail], share);
@@ -124,7 +128,8 @@ class Ring final : public CollectiveAlgorithm {
       ProtocolCost cost = protocol_cost(p, group, machine);
       double inside = inside_s(nccl::kRingHop_s, group, p);
       if (domains > 1) inside = std::max(inside, nccl::kNetworkPost_s * (p == Protocol::simple ? 3 : 1));
-      cost.latency_s = nccl::kBase_s[index(p)] + (steps - outside) * inside + outside * between_s(nccl::kRingHop_s, group, p);
+      cost.latency_s =
+          nccl::kBase_s[index(p)] + (steps - outside) * inside + outside * between_s(nccl::kRingHop_s, group, p);
       if (domains > 1 && all_reduce && p == Protocol::simple) cost.latency_s *= nccl::kRingPlateau;
       all.push_back(cost);
     }
@@ -139,7 +144,8 @@ class Tree final : public CollectiveAlgorithm {
     return kind == CollectiveKind::all_reduce;
   }
 
-  void edges(CollectiveKind, const CollectiveGroup& group, const CollectiveMachine&, const EdgeSink& edge) const override {
+  void edges(CollectiveKind, const CollectiveGroup& group, const CollectiveMachine&,
+             const EdgeSink& edge) const override {
     // Inside a domain a chain, up for the sum and down for the result, rotated so that all GPUs carry the same.
     for (const auto& members : group.domains) {
       const size_t n = members.size();
@@ -154,16 +160,19 @@ class Tree final : public CollectiveAlgorithm {
     tree_between(group, edge);
   }
 
-  std::vector<ProtocolCost> costs(CollectiveKind, const CollectiveGroup& group, const CollectiveMachine& machine) const override {
+  std::vector<ProtocolCost> costs(CollectiveKind, const CollectiveGroup& group,
+                                  const CollectiveMachine& machine) const override {
     std::vector<ProtocolCost> all;
     for (const Protocol p : nccl::kProtocols) {
       if (!protocol_possible(p, group, machine)) continue;
       ProtocolCost cost = protocol_cost(p, group, machine);
       cost.share_by_size = &nccl::kTreeSizeShare[index(p)];
-      cost.share = p == Protocol::ll ? nccl::kTreeLlShare : p == Protocol::ll128 ? cost.share * nccl::kTreeShare : nccl::kTreeShare;
-      cost.latency_s = nccl::kTreeBase_s[index(p)] +
-                       2 * ((group.largest_domain - 1) * inside_s(nccl::kTreeHop_s, group, p) +
-                            log2_floor(group.domain_count()) * between_s(nccl::kTreeHop_s, group, p));
+      cost.share = p == Protocol::ll      ? nccl::kTreeLlShare
+                   : p == Protocol::ll128 ? cost.share * nccl::kTreeShare
+                                          : nccl::kTreeShare;
+      cost.latency_s =
+          nccl::kTreeBase_s[index(p)] + 2 * ((group.largest_domain - 1) * inside_s(nccl::kTreeHop_s, group, p) +
+                                             log2_floor(group.domain_count()) * between_s(nccl::kTreeHop_s, group, p));
       all.push_back(cost);
     }
     return all;
@@ -225,13 +234,15 @@ class NvlsTree final : public CollectiveAlgorithm {
     reduce_in_switch(group, machine, edge);
     Tree::tree_between(group, edge);
   }
-  std::vector<ProtocolCost> costs(CollectiveKind, const CollectiveGroup& group, const CollectiveMachine&) const override {
+  std::vector<ProtocolCost> costs(CollectiveKind, const CollectiveGroup& group,
+                                  const CollectiveMachine&) const override {
     const double hop = nccl::kNvlsTreeHop_s + 2 * group.extra_network_s;
     return {{Protocol::simple, nccl::kNvls_s + 2 * log2_floor(group.domain_count()) * hop, 1, 0}};
   }
 };
 
-// All-reduce by the InfiniBand switches (SHARP, NCCL's CollNet): each rail sends its part up once and gets the sum once.
+// All-reduce by the InfiniBand switches (SHARP, NCCL's CollNet): each rail sends its part up once and gets the sum
+// once.
 class Sharp final : public CollectiveAlgorithm {
  public:
   std::string_view name() const override { return "sharp"; }
@@ -247,7 +258,8 @@ class Sharp final : public CollectiveAlgorithm {
       spread_inside(group, 2.0 * (group.largest_domain - 1) / group.largest_domain, true, edge);
     ring_between(group, 1, edge);
   }
-  std::vector<ProtocolCost> costs(CollectiveKind, const CollectiveGroup& group, const CollectiveMachine&) const override {
+  std::vector<ProtocolCost> costs(CollectiveKind, const CollectiveGroup& group,
+                                  const CollectiveMachine&) const override {
     return {{Protocol::simple, nccl::kNvls_s + nccl::kNvlsNetwork_s + 2 * group.extra_network_s, 1, 0}};
   }
 };
@@ -263,7 +275,8 @@ class Hierarchical final : public CollectiveAlgorithm {
     return std::all_of(group.domains.begin(), group.domains.end(),
                        [&](const auto& d) { return static_cast<int>(d.size()) == group.largest_domain; });
   }
-  void edges(CollectiveKind kind, const CollectiveGroup& group, const CollectiveMachine&, const EdgeSink& edge) const override {
+  void edges(CollectiveKind kind, const CollectiveGroup& group, const CollectiveMachine&,
+             const EdgeSink& edge) const override {
     const double p = group.largest_domain;
     spread_inside(group, ring_volume(kind, group.largest_domain), true, edge);
     const double share = ring_volume(kind, group.domain_count()) / p;
@@ -278,12 +291,74 @@ class Hierarchical final : public CollectiveAlgorithm {
     for (const Protocol p : nccl::kProtocols) {
       if (!protocol_possible(p, group, machine)) continue;
       ProtocolCost cost = protocol_cost(p, group, machine);
-      cost.latency_s = nccl::kBase_s[index(p)] +
-                       passes * ((group.largest_domain - 1) * inside_s(nccl::kRingHop_s, group, p) +
-                                 (group.domain_count() - 1) * between_s(nccl::kRingHop_s, group, p));
+      cost.latency_s =
+          nccl::kBase_s[index(p)] + passes * ((group.largest_domain - 1) * inside_s(nccl::kRingHop_s, group, p) +
+                                              (group.domain_count() - 1) * between_s(nccl::kRingHop_s, group, p));
       all.push_back(cost);
     }
     return all;
+  }
+};
+
+// On a whole torus of nodes: reduce-scatter along the rings of the first dimension, what is left along those of the
+// second, and so on, then all-gather back. The data is cut in parts, one for each dimension to start with and each way
+// round, so that every link is busy. Not NCCL's: what machines built as a torus do.
+class TorusRings final : public CollectiveAlgorithm {
+ public:
+  std::string_view name() const override { return "torus"; }
+  bool applies(CollectiveKind kind, const CollectiveGroup& group, const CollectiveMachine&) const override {
+    return reduces_or_gathers(kind) && group.torus.has_value();
+  }
+
+  void edges(CollectiveKind kind, const CollectiveGroup& group, const CollectiveMachine&,
+             const EdgeSink& edge) const override {
+    const TorusShape& torus = *group.torus;
+    spread_inside(group, ring_volume(kind, group.gpus), true, edge);
+    const std::vector<double> volumes = volume_along(torus);
+    const double passes = kind == CollectiveKind::all_reduce ? 2 : 1;
+    for (int node = 0; node < group.domain_count(); ++node)
+      for (int d = 0; d < torus.dimensions(); ++d)
+        for (const int step : {1, -1}) {
+          const auto& from = group.heads[static_cast<size_t>(node)];
+          const auto& to = group.heads[static_cast<size_t>(torus.neighbour(node, d, step))];
+          for (size_t rail = 0; rail < static_cast<size_t>(group.rails); ++rail)
+            edge(from[rail], to[rail], passes * volumes[static_cast<size_t>(d)] / 2 / group.rails);
+        }
+  }
+
+  std::vector<ProtocolCost> costs(CollectiveKind kind, const CollectiveGroup& group,
+                                  const CollectiveMachine& machine) const override {
+    const int passes = kind == CollectiveKind::all_reduce ? 2 : 1;
+    int hops = 0;
+    for (const int size : group.torus->sizes()) hops += size - 1;
+    std::vector<ProtocolCost> all;
+    for (const Protocol p : nccl::kProtocols) {
+      if (!protocol_possible(p, group, machine)) continue;
+      ProtocolCost cost = protocol_cost(p, group, machine);
+      cost.latency_s =
+          nccl::kBase_s[index(p)] + passes * ((group.largest_domain - 1) * inside_s(nccl::kRingHop_s, group, p) +
+                                              hops * between_s(nccl::kRingHop_s, group, p));
+      all.push_back(cost);
+    }
+    return all;
+  }
+
+ private:
+  // Bytes that leave a node along each dimension, both ways round, for one byte of buffer: the mean over the orders of
+  // the dimensions, each order a rotation.
+  static std::vector<double> volume_along(const TorusShape& torus) {
+    const int dimensions = torus.dimensions();
+    std::vector<double> volumes(static_cast<size_t>(dimensions));
+    for (int first = 0; first < dimensions; ++first) {
+      double left = 1.0 / dimensions;
+      for (int i = 0; i < dimensions; ++i) {
+        const auto d = static_cast<size_t>((first + i) % dimensions);
+        const double size = torus.sizes()[d];
+        volumes[d] += left * (size - 1) / size;
+        left /= size;
+      }
+    }
+    return volumes;
   }
 };
 
@@ -301,7 +376,8 @@ class Pairwise final : public CollectiveAlgorithm {
     return kind == CollectiveKind::all_to_all;
   }
 
-  void edges(CollectiveKind, const CollectiveGroup& group, const CollectiveMachine&, const EdgeSink& edge) const override {
+  void edges(CollectiveKind, const CollectiveGroup& group, const CollectiveMachine&,
+             const EdgeSink& edge) const override {
     const double n = group.gpus;
     const double relayed = group.nvlink && group.rails > 0 ? 1.0 / group.largest_domain : 0;
     for (const auto& members : group.domains) {
@@ -319,7 +395,8 @@ class Pairwise final : public CollectiveAlgorithm {
     if (group.domain_count() > 1) between(group, edge);
   }
 
-  std::vector<ProtocolCost> costs(CollectiveKind, const CollectiveGroup& group, const CollectiveMachine& machine) const override {
+  std::vector<ProtocolCost> costs(CollectiveKind, const CollectiveGroup& group,
+                                  const CollectiveMachine& machine) const override {
     const int inside = (group.largest_domain - 1 + kPeersAtOnce - 1) / kPeersAtOnce;
     const int outside = (group.gpus - group.largest_domain + kPeersAtOnce - 1) / kPeersAtOnce;
     std::vector<ProtocolCost> all;
@@ -356,7 +433,8 @@ class Chain final : public CollectiveAlgorithm {
     return kind == CollectiveKind::broadcast;
   }
 
-  void edges(CollectiveKind, const CollectiveGroup& group, const CollectiveMachine&, const EdgeSink& edge) const override {
+  void edges(CollectiveKind, const CollectiveGroup& group, const CollectiveMachine&,
+             const EdgeSink& edge) const override {
     const int root = group.order.front();
     for (const auto& members : group.domains) {
       const size_t n = members.size();
@@ -371,13 +449,15 @@ class Chain final : public CollectiveAlgorithm {
     const size_t domains = group.domains.size();
     if (domains == 1) return;
     size_t first = 0;
-    while (std::find(group.domains[first].begin(), group.domains[first].end(), root) == group.domains[first].end()) ++first;
+    while (std::find(group.domains[first].begin(), group.domains[first].end(), root) == group.domains[first].end())
+      ++first;
     for (size_t d = 0; d + 1 < domains; ++d)
       for (size_t rail = 0; rail < static_cast<size_t>(group.rails); ++rail)
         edge(group.heads[(first + d) % domains][rail], group.heads[(first + d + 1) % domains][rail], 1.0 / group.rails);
   }
 
-  std::vector<ProtocolCost> costs(CollectiveKind, const CollectiveGroup& group, const CollectiveMachine& machine) const override {
+  std::vector<ProtocolCost> costs(CollectiveKind, const CollectiveGroup& group,
+                                  const CollectiveMachine& machine) const override {
     const int outside = group.domain_count() - 1;
     std::vector<ProtocolCost> all;
     for (const Protocol p : nccl::kProtocols) {
@@ -397,11 +477,13 @@ class Direct final : public CollectiveAlgorithm {
   bool applies(CollectiveKind kind, const CollectiveGroup&, const CollectiveMachine&) const override {
     return kind == CollectiveKind::send_recv;
   }
-  void edges(CollectiveKind, const CollectiveGroup& group, const CollectiveMachine&, const EdgeSink& edge) const override {
+  void edges(CollectiveKind, const CollectiveGroup& group, const CollectiveMachine&,
+             const EdgeSink& edge) const override {
     const size_t n = group.order.size();
     for (size_t i = 0; i + (n > 2 ? 0 : 1) < n; ++i) edge(group.order[i], group.order[(i + 1) % n], 1);
   }
-  std::vector<ProtocolCost> costs(CollectiveKind, const CollectiveGroup& group, const CollectiveMachine& machine) const override {
+  std::vector<ProtocolCost> costs(CollectiveKind, const CollectiveGroup& group,
+                                  const CollectiveMachine& machine) const override {
     std::vector<ProtocolCost> all;
     for (const Protocol p : {Protocol::ll, Protocol::simple}) {
       ProtocolCost cost = protocol_cost(p, group, machine);
@@ -413,32 +495,7 @@ class Direct final : public CollectiveAlgorithm {
   }
 };
 
-// The binary tree over 0 … n−1 in which odd numbers are leaves: node i (> 0) with lowest set bit b hangs under the node
-// whose bit above b is set and b itself is clear, or, where there is none that high, under the one with b cleared.
-std::vector<int> in_order_tree(int n) {
-  std::vector<int> parent(static_cast<size_t>(n), -1);
-  for (int i = 1; i < n; ++i) {
-    const int bit = i & -i;
-    int up = (i ^ bit) | (bit << 1);
-    if (up >= n) up = i ^ bit;
-    parent[static_cast<size_t>(i)] = up;
-  }
-  return parent;
-}
-
 }  // namespace
-
-DoubleTree double_tree(int nodes) {
-  DoubleTree trees{in_order_tree(nodes), std::vector<int>(static_cast<size_t>(nodes), -1)};
-  // The mirror image for an even count, a shift by one for an odd one, turns every leaf into an inner node.
-  const bool even = nodes % 2 == 0;
-  const auto image = [&](int i) { return even ? nodes - 1 - i : (i + 1) % nodes; };
-  for (int i = 0; i < nodes; ++i) {
-    const int parent = trees.first[static_cast<size_t>(i)];
-    trees.second[static_cast<size_t>(image(i))] = parent < 0 ? -1 : image(parent);
-  }
-  return trees;
-}
 
 std::span<const CollectiveAlgorithm* const> collective_algorithms() {
   static const Ring ring;
@@ -447,11 +504,12 @@ std::span<const CollectiveAlgorithm* const> collective_algorithms() {
   static const NvlsTree nvls_tree;
   static const Sharp sharp;
   static const Hierarchical hierarchical;
+  static const TorusRings torus;
   static const Pairwise pairwise;
   static const Chain chain;
   static const Direct direct;
-  static const std::array<const CollectiveAlgorithm*, 9> all{&ring,         &tree,     &nvls,  &nvls_tree, &sharp,
-                                                             &hierarchical, &pairwise, &chain, &direct};
+  static const std::array<const CollectiveAlgorithm*, 10> all{&ring,         &tree,  &nvls,     &nvls_tree, &sharp,
+                                                              &hierarchical, &torus, &pairwise, &chain,     &direct};
   return all;
 }
 

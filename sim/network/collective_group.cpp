@@ -32,8 +32,8 @@ std::vector<int> heads_of(const Cluster& cluster, const std::vector<int>& member
 }
 
 void find_links(const Cluster& cluster, const ClusterNetwork& network, CollectiveGroup& group) {
-  const auto& members =
-      *std::max_element(group.domains.begin(), group.domains.end(), [](auto& a, auto& b) { return a.size() < b.size(); });
+  const auto& members = *std::max_element(group.domains.begin(), group.domains.end(),
+                                          [](auto& a, auto& b) { return a.size() < b.size(); });
   group.largest_domain = static_cast<int>(members.size());
   group.nvlink = members.size() > 1;
   for (size_t i = 0; i < members.size() && group.nvlink; ++i) {
@@ -43,38 +43,6 @@ void find_links(const Cluster& cluster, const ClusterNetwork& network, Collectiv
   const Interconnect kind = cluster.node.interconnect;
   group.mesh = group.nvlink && (kind == Interconnect::nvlink_mesh || kind == Interconnect::xgmi_mesh);
   group.switched = group.nvlink && !group.mesh && kind != Interconnect::nvlink_pairs;
-}
-
-// Neighbours along `fastest` follow each other, and rows are run back and forth (reflected Gray code).
-std::vector<size_t> serpentine(const TorusShape& torus, const std::vector<int>& nodes, int fastest) {
-  std::vector<int> rank(nodes.size());
-  std::vector<size_t> order(nodes.size());
-  for (size_t i = 0; i < nodes.size(); ++i) {
-    order[i] = i;
-    for (int step = torus.dimensions(); step-- > 0;) {
-      const int d = (fastest + step) % torus.dimensions();
-      const int size = torus.sizes()[static_cast<size_t>(d)], at = torus.coordinate(nodes[i], d);
-      rank[i] = rank[i] * size + (rank[i] % 2 == 0 ? at : size - 1 - at);
-    }
-  }
-  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return rank[a] < rank[b]; });
-  return order;
-}
-
-void find_rings(const Cluster& cluster, const ClusterNetwork& network, CollectiveGroup& group) {
-  const TorusShape* torus = network.torus();
-  if (torus == nullptr) {
-    group.rings.emplace_back(group.domains.size());
-    for (size_t i = 0; i < group.domains.size(); ++i) group.rings[0][i] = i;
-    return;
-  }
-  std::vector<int> nodes;
-  for (const auto& members : group.domains) nodes.push_back(cluster.node_of(members.front()));
-  for (int d = 0; d < torus->dimensions(); ++d) {
-    if (torus->sizes()[static_cast<size_t>(d)] == 1) continue;
-    group.rings.push_back(serpentine(*torus, nodes, d));
-    group.rings.emplace_back(group.rings.back().rbegin(), group.rings.back().rend());
-  }
 }
 
 }  // namespace
@@ -104,7 +72,7 @@ CollectiveGroup make_group(const Cluster& cluster, const ClusterNetwork& network
   find_links(cluster, network, group);
   if (group.domain_count() == 1) return group;
 
-  find_rings(cluster, network, group);
+  if (network.torus() != nullptr && group.domain_count() == cluster.nodes) group.torus = *network.torus();
   size_t rails = group.domains.front().size();
   for (const auto& members : group.domains) {
     group.heads.push_back(heads_of(cluster, members));

@@ -4,6 +4,7 @@
 // A group of GPUs as its collectives see it: which of them share an NVLink domain, and over which NICs a domain reaches
 // the others. A domain is a node, or the nodes that share one NVLink switch (NVL72).
 
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -18,15 +19,14 @@ struct CollectiveGroup {
   std::vector<int> order;
   // heads[domain][rail]: the member that speaks for this NIC of the domain; `rails` NICs in every domain.
   std::vector<std::vector<int>> heads;
-  // Orders in which rings visit the domains, all used at once: as numbered; on a torus back and forth along each of its
-  // dimensions and the same reversed, so that every link has its part.
-  std::vector<std::vector<size_t>> rings;
+  // The torus whose nodes are the domains, in that order; nothing for a part of a torus.
+  std::optional<TorusShape> torus;
   int gpus = 0;
-  int rails = 0;              // 0 for a single domain
-  int largest_domain = 0;     // members
-  bool nvlink = false;        // neighbours inside a domain reach each other over NVLink or xGMI
-  bool switched = false;      // … through a switch, so that any pair has the full rate
-  bool mesh = false;          // … over a link of its own for each pair
+  int rails = 0;           // 0 for a single domain
+  int largest_domain = 0;  // members
+  bool nvlink = false;     // neighbours inside a domain reach each other over NVLink or xGMI
+  bool switched = false;   // … through a switch, so that any pair has the full rate
+  bool mesh = false;       // … over a link of its own for each pair
   bool domain_spans_nodes = false;
   bool gpu_direct = true;
   double extra_network_s = 0;  // latency between domains beyond InfiniBand's (NCCL's hop figures include that)

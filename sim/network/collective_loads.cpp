@@ -27,7 +27,8 @@ double switch_load(int gpus, double port_bytes_per_s, const std::vector<Collecti
     out[static_cast<size_t>(edge.source)] += edge.share;
     in[static_cast<size_t>(edge.destination)] += edge.share;
   }
-  return std::max(*std::max_element(out.begin(), out.end()), *std::max_element(in.begin(), in.end())) / port_bytes_per_s;
+  return std::max(*std::max_element(out.begin(), out.end()), *std::max_element(in.begin(), in.end())) /
+         port_bytes_per_s;
 }
 
 }  // namespace dssim

@@ -56,7 +56,8 @@ std::vector<CollectiveEdge> edges_of(const CollectiveAlgorithm& algorithm, Colle
   return edges;
 }
 
-CollectiveMachine machine_of(const std::string& architecture, const CollectiveOptions& options, const Cluster& cluster) {
+CollectiveMachine machine_of(const std::string& architecture, const CollectiveOptions& options,
+                             const Cluster& cluster) {
   const bool blackwell = architecture == "blackwell", hopper = architecture == "hopper";
   CollectiveMachine machine;
   const double of_rated = blackwell ? nccl::kNvlsShareBlackwell : hopper ? nccl::kNvlsShareHopper : 0;
@@ -82,7 +83,8 @@ Candidates candidates_of(CollectiveKind kind, const CollectiveGroup& group, cons
       double per_byte = links.seconds_per_byte / cost.share;
       if (cost.most_bytes_per_s > 0)
         per_byte = std::max(per_byte, bus_bandwidth_factor(kind, group.gpus) / cost.most_bytes_per_s);
-      all.push_back({algorithm, cost.protocol, std::max(cost.latency_s, links.latency_s), per_byte, cost.share_by_size});
+      all.push_back(
+          {algorithm, cost.protocol, std::max(cost.latency_s, links.latency_s), per_byte, cost.share_by_size});
     }
   }
   if (all.empty() && !forced.empty()) return candidates_of(kind, group, machine, "", load);
@@ -215,34 +217,60 @@ class CollectiveModel::Impl {
     return candidates;
   }
 
-  // seconds = formula here × (measured / formula there), the ratio interpolated in the logarithm of the group's size.
-  void correct_by_tables(const CollectiveCall& call, const Plan& plan, CollectiveTime& time) {
-    const double formula_s = time.seconds;
-    const int n = plan.group.gpus;
+  // The measured curves on either side of a group of n (the same one where n was measured), and the weight of the upper
+  // one in the logarithm of the group's size.
+  struct Neighbours {
+    const CollectiveTables::ByGpus::value_type *below = nullptr, *above = nullptr;
+    double weight = 0;
+    bool beyond = false;
+
+    double mean(double of_below, double of_above) const { return (1 - weight) * of_below + weight * of_above; }
+  };
+  std::optional<Neighbours> neighbours(CollectiveKind kind, int n) const {
+    const auto& curves = tables_->curves(kind);
     // A group more than twice as large as any measured is another matter than the largest one measured.
-    if (const auto& curves = tables_->curves(call.kind); !curves.empty() && n <= 2 * curves.rbegin()->first) {
-      const auto log_ratio = [&](const std::pair<const int, CollectiveCurve>& c, double bytes) {
-        return std::log(c.second.seconds(bytes) / quickest(measured_formula(call.kind, c.first), bytes).seconds(bytes));
-      };
-      auto above = curves.lower_bound(n);
-      const bool beyond = above == curves.end();
-      if (beyond) above = std::prev(curves.end());
-      auto below = above->first > n && above != curves.begin() ? std::prev(above) : above;
-      const double w = below == above ? 0 : std::log(static_cast<double>(n) / below->first) /
-                                                std::log(static_cast<double>(above->first) / below->first);
-      time.seconds = formula_s * std::exp((1 - w) * log_ratio(*below, call.bytes) + w * log_ratio(*above, call.bytes));
-      const double least = std::exp((1 - w) * std::log(below->second.least_s()) + w * std::log(above->second.least_s()));
-      time.latency_s = std::min(std::max(time.latency_s < least ? time.latency_s : least, 0.0), time.seconds);
+    if (curves.empty() || n > 2 * curves.rbegin()->first) return std::nullopt;
+    auto above = curves.lower_bound(n);
+    Neighbours at;
+    at.beyond = above == curves.end();
+    if (at.beyond) above = std::prev(curves.end());
+    const auto below = above->first > n && above != curves.begin() ? std::prev(above) : above;
+    at.below = &*below;
+    at.above = &*above;
+    if (below != above)
+      at.weight =
+          std::log(static_cast<double>(n) / below->first) / std::log(static_cast<double>(above->first) / below->first);
+    return at;
+  }
+
+  // Logarithm of measured over formula, on the GPU that was measured.
+  double log_correction(CollectiveKind kind, const Neighbours& at, double bytes) {
+    const auto one = [&](const CollectiveTables::ByGpus::value_type& curve) {
+      return std::log(curve.second.seconds(bytes) /
+                      quickest(measured_formula(kind, curve.first), bytes).seconds(bytes));
+    };
+    return at.mean(one(*at.below), one(*at.above));
+  }
+
+  // seconds = formula here × (measured / formula there).
+  void correct_by_tables(const CollectiveCall& call, const Plan& plan, CollectiveTime& time) {
+    const int n = plan.group.gpus;
+    if (const auto at = neighbours(call.kind, n)) {
+      time.seconds *= std::exp(log_correction(call.kind, *at, call.bytes));
+      const double least =
+          std::exp(at->mean(std::log(at->below->second.least_s()), std::log(at->above->second.least_s())));
+      time.latency_s = std::min({time.latency_s, least, time.seconds});
       time.measured = true;
-      time.coverage = worse(below->second.coverage(call.bytes), above->second.coverage(call.bytes));
-      if (below->first != n) time.coverage = worse(time.coverage, beyond ? Coverage::outside : Coverage::edge);
+      time.coverage = worse(at->below->second.coverage(call.bytes), at->above->second.coverage(call.bytes));
+      if (at->below->first != n) time.coverage = worse(time.coverage, at->beyond ? Coverage::outside : Coverage::edge);
       if (tables_->gpu() != cluster_.gpu.name) time.coverage = Coverage::outside;
     }
     if (options_.eager) add_launch(call, n, time);
   }
 
-  // Small messages wait for the host: the measured eager time itself, interpolated in log bytes. Large ones do not: there the
-  // measured eager time over the GPU's time, interpolated likewise, corrects the latter. The longer of the two counts.
+  // Small messages wait for the host: the measured eager time itself, interpolated in log bytes. Large ones do not:
+  // there the measured eager time over the GPU's time, interpolated likewise, corrects the latter. The longer of the
+  // two counts.
   void add_launch(const CollectiveCall& call, int n, CollectiveTime& time) {
     const auto& curves = tables_->eager_curves(call.kind);
     const auto curve = curves.find(n);
@@ -266,9 +294,9 @@ class CollectiveModel::Impl {
   }
 
   double measured_gpu_time(CollectiveKind kind, int n, double bytes) {
-    const auto& queued = tables_->curves(kind);
-    if (const auto same = queued.find(n); same != queued.end()) return same->second.seconds(bytes);
-    return quickest(measured_formula(kind, n), bytes).seconds(bytes);
+    const auto at = neighbours(kind, n);
+    return quickest(measured_formula(kind, n), bytes).seconds(bytes) *
+           (at ? std::exp(log_correction(kind, *at, bytes)) : 1);
   }
 
   // Linear in log bytes between the points, constant beyond them.
@@ -291,7 +319,8 @@ class CollectiveModel::Impl {
   Key scratch_{};
 };
 
-CollectiveModel::CollectiveModel(const Cluster& cluster, const ClusterNetwork& network, const CollectiveOptions& options)
+CollectiveModel::CollectiveModel(const Cluster& cluster, const ClusterNetwork& network,
+                                 const CollectiveOptions& options)
     : impl_(std::make_unique<Impl>(cluster, network, options)) {}
 CollectiveModel::~CollectiveModel() = default;
 

@@ -25,12 +25,15 @@ double bus_bandwidth_factor(CollectiveKind kind, int gpus) {
   if (gpus < 2) return 0;
   const double n = gpus;
   switch (kind) {
-    case CollectiveKind::all_reduce: return 2 * (n - 1) / n;
+    case CollectiveKind::all_reduce:
+      return 2 * (n - 1) / n;
     case CollectiveKind::all_gather:
     case CollectiveKind::reduce_scatter:
-    case CollectiveKind::all_to_all: return (n - 1) / n;
+    case CollectiveKind::all_to_all:
+      return (n - 1) / n;
     case CollectiveKind::broadcast:
-    case CollectiveKind::send_recv: return 1;
+    case CollectiveKind::send_recv:
+      return 1;
   }
   return 1;
 }

@@ -70,8 +70,19 @@ CollectiveTables::CollectiveTables(const Profile& profile, std::string gpu)
   }
 }
 
-bool CollectiveTables::empty() const {
-  return std::all_of(queued_.begin(), queued_.end(), [](const ByGpus& c) { return c.empty(); });
+size_t CollectiveTables::curve_count() const {
+  size_t count = 0;
+  for (const auto* all : {&queued_, &eager_})
+    for (const ByGpus& curves : *all) count += curves.size();
+  return count;
+}
+
+void CollectiveTables::fill_from(const CollectiveTables& other) {
+  for (size_t kind = 0; kind < queued_.size(); ++kind) {
+    queued_[kind].insert(other.queued_[kind].begin(), other.queued_[kind].end());
+    eager_[kind].insert(other.eager_[kind].begin(), other.eager_[kind].end());
+  }
+  source_ += ", " + other.source_;
 }
 
 std::optional<CollectiveTables> CollectiveTables::find(const Gpu& gpu, const std::string& stack) {
@@ -81,7 +92,7 @@ std::optional<CollectiveTables> CollectiveTables::find(const Gpu& gpu, const std
     int distance;
     double memory_ratio;  // how far apart the memories' bandwidths are: tells H200 from H100 for a B200
     bool other_stack;
-    ProfileName name;
+    CollectiveTables tables;
   };
   std::vector<Candidate> candidates;
   for (const auto& name : profiles()) {
@@ -89,18 +100,21 @@ std::optional<CollectiveTables> CollectiveTables::find(const Gpu& gpu, const std
     const bool same = name.gpu == gpu.name;
     const int apart = same ? 0 : distance(gpu.architecture, profiled.architecture);
     if (apart < 0) continue;
+    CollectiveTables tables(Profile(root, name.gpu, name.stack), name.gpu);
+    if (tables.curve_count() == 0 || tables.nvlink_bytes_per_s() <= 0) continue;
     // Another GPU of the same generation comes after this very GPU, before the older generation.
     const double memory = same ? 0 : std::abs(std::log(profiled.memory_bytes_per_s / gpu.memory_bytes_per_s));
-    candidates.push_back({same ? 0 : apart + 1, memory, name.stack != stack, name});
+    candidates.push_back({same ? 0 : apart + 1, memory, name.stack != stack, std::move(tables)});
   }
+  if (candidates.empty()) return std::nullopt;
   std::stable_sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) {
-    return std::tuple(a.distance, a.memory_ratio, a.other_stack) < std::tuple(b.distance, b.memory_ratio, b.other_stack);
+    return std::tuple(a.distance, a.memory_ratio, a.other_stack, b.tables.curve_count()) <
+           std::tuple(b.distance, b.memory_ratio, b.other_stack, a.tables.curve_count());
   });
-  for (const auto& candidate : candidates) {
-    CollectiveTables tables(Profile(root, candidate.name.gpu, candidate.name.stack), candidate.name.gpu);
-    if (!tables.empty() && tables.nvlink_bytes_per_s() > 0) return tables;
-  }
-  return std::nullopt;
+  CollectiveTables best = candidates.front().tables;
+  for (size_t i = 1; i < candidates.size(); ++i)
+    if (candidates[i].tables.gpu() == best.gpu()) best.fill_from(candidates[i].tables);
+  return best;
 }
 
 }  // namespace dssim

@@ -35,20 +35,23 @@ class CollectiveTables {
  public:
   using ByGpus = std::map<int, CollectiveCurve>;
 
-  // The tables of this GPU, those of `stack` if it has any, else those of the most similar GPU that has: the same
-  // architecture, then the one before it. Nothing for a GPU without NVLink.
+  // The tables of this GPU: those of `stack` first, what they lack from its other profiles, the fullest first. For a
+  // GPU without any those of the most similar one: the same architecture, then the one before it. Nothing for a GPU
+  // without NVLink.
   static std::optional<CollectiveTables> find(const Gpu& gpu, const std::string& stack);
 
   explicit CollectiveTables(const Profile& profile, std::string gpu);
 
   const ByGpus& curves(CollectiveKind kind) const { return queued_[static_cast<size_t>(kind)]; }
   const ByGpus& eager_curves(CollectiveKind kind) const { return eager_[static_cast<size_t>(kind)]; }
-  bool empty() const;
+  size_t curve_count() const;
   const std::string& gpu() const { return gpu_; }
   double nvlink_bytes_per_s() const { return nvlink_bytes_per_s_; }  // of the GPU they were measured on
   const std::string& source() const { return source_; }
 
  private:
+  void fill_from(const CollectiveTables& other);
+
   std::string gpu_, source_;
   double nvlink_bytes_per_s_ = 0;
   std::vector<ByGpus> queued_, eager_;

@@ -3,7 +3,8 @@
 
 // The figures NCCL chooses algorithm and protocol by: seconds of launch and of one hop, and the share of a link's rate
 // that a protocol keeps. NVIDIA measured them on DGX systems; they are the same for every GPU and group here.
-// Source: NVIDIA/nccl src/graph/tuning.cc, releases 2.21 and 2.26 (hop latencies, protocol shares, NVLS efficiency, LL limits, tree shares).
+// Source: NVIDIA/nccl src/graph/tuning.cc, releases 2.21 and 2.26 (hop latencies, protocol shares, NVLS efficiency, LL
+// limits, tree shares).
 
 #include <array>
 #include <cstdint>
@@ -50,12 +51,13 @@ inline constexpr double kLlMostBlackwell_bytes_per_s = 282e9;
 inline constexpr double kLlMostTwoNodes_bytes_per_s = 39e9;
 inline constexpr double kLlMostNodes_bytes_per_s = 20.4e9;
 
-// Share of NVLink's rated bandwidth that multicast and reduction in the switch keep: NCCL's efficiency (0.85, 0.74) of the
-// rate it counts on (20.6 of 25 GB/s a link on Hopper, 40.1 of 50 on Blackwell).
+// Share of NVLink's rated bandwidth that multicast and reduction in the switch keep: NCCL's efficiency (0.85, 0.74) of
+// the rate it counts on (20.6 of 25 GB/s a link on Hopper, 40.1 of 50 on Blackwell).
 inline constexpr double kNvlsShareHopper = 0.85 * 20.6 / 25;
 inline constexpr double kNvlsShareBlackwell = 0.74 * 40.1 / 50;
 
-// Trees fall short of latency + bytes / rate at medium sizes. Share of the rate for 64 B, 128 B, … 256 MiB, by protocol.
+// Trees fall short of latency + bytes / rate at medium sizes. Share of the rate for 64 B, 128 B, … 256 MiB, by
+// protocol.
 inline constexpr size_t kTreeSizes = 23;
 inline constexpr double kTreeFirst_bytes = 64;
 inline constexpr std::array<std::array<double, kTreeSizes>, 3> kTreeSizeShare{{

@@ -40,12 +40,12 @@ std::string console_text(const CollectiveReport& report, bool colour) {
   out.line("group", report.group);
   out.blank();
   const bool simulated = report.flows > 0;
-  out.plain(fmt::format("{:>11}  {:<13}{:<8}{:>10}{:>11}{:>11}  {:<9}{}", "size", "algorithm", "protocol", "time", "algbw GB/s",
-                        "busbw GB/s", "from", simulated ? " simulated" : ""));
+  out.plain(fmt::format("{:>11}  {:<13}{:<8}{:>10}{:>11}{:>11}  {:<9}{}", "size", "algorithm", "protocol", "time",
+                        "algbw GB/s", "busbw GB/s", "from", simulated ? " simulated" : ""));
   for (const auto& row : report.rows)
-    out.plain(fmt::format("{:>11}  {:<13}{:<8}{:>10}{:>11.3f}{:>11.3f}  {:<9}{}", size_text(row.bytes), row.time.algorithm,
-                          row.time.protocol, format_time(row.time.seconds), row.algorithm_bytes_per_s / 1e9,
-                          row.bus_bytes_per_s / 1e9, origin(row.time),
+    out.plain(fmt::format("{:>11}  {:<13}{:<8}{:>10}{:>11.3f}{:>11.3f}  {:<9}{}", size_text(row.bytes),
+                          row.time.algorithm, row.time.protocol, format_time(row.time.seconds),
+                          row.algorithm_bytes_per_s / 1e9, row.bus_bytes_per_s / 1e9, origin(row.time),
                           simulated ? fmt::format("{:>10}", format_time(row.simulated_s)) : ""));
   out.blank();
   out.line("time", report.eager ? "with the launch of each call by the host, where that was measured"
@@ -71,10 +71,16 @@ std::string json_text(const CollectiveReport& report) {
     if (report.flows > 0) json["simulated_s"] = row.simulated_s;
     rows.push_back(std::move(json));
   }
-  Json json = {{"scenario", report.scenario}, {"kind", "collective"},    {"title", report.title},
-               {"hardware", report.hardware}, {"op", name_of(report.kind)}, {"gpus", report.gpus},
-               {"nodes", report.nodes},       {"launch", report.eager ? "eager" : "queued"},
-               {"rows", rows},                {"sources", report.sources}};
+  Json json = {{"scenario", report.scenario},
+               {"kind", "collective"},
+               {"title", report.title},
+               {"hardware", report.hardware},
+               {"op", name_of(report.kind)},
+               {"gpus", report.gpus},
+               {"nodes", report.nodes},
+               {"launch", report.eager ? "eager" : "queued"},
+               {"rows", rows},
+               {"sources", report.sources}};
   if (report.flows > 0) json["flows"] = report.flows;
   return json.dump(2) + "\n";
 }

@@ -23,10 +23,17 @@ struct Place {
   int nodes;
   const char* fabric;
 };
-constexpr Place kPlaces[] = {{"dgx-h100", 1, ""},          {"dgx-h100", 6, "ndr400-rail"},   {"dgx-h200", 4, "torus-3d-400"},
-                             {"dgx-a100", 5, "hdr200-rail"}, {"dgx-b200", 40, "dragonfly-400"}, {"a100-pcie-4", 3, "eth10"},
-                             {"rtx-4090-4", 2, "eth100"},  {"gb200-nvl72-tray", 36, "nvl72"}, {"mi300x-8", 3, "roce400-rail"},
-                             {"dgx-h100", 12, "ndr400-leaf-spine-2to1"}, {"hgx-a100-4", 2, "roce25"}};
+constexpr Place kPlaces[] = {{"dgx-h100", 1, ""},
+                             {"dgx-h100", 6, "ndr400-rail"},
+                             {"dgx-h200", 4, "torus-3d-400"},
+                             {"dgx-a100", 5, "hdr200-rail"},
+                             {"dgx-b200", 40, "dragonfly-400"},
+                             {"a100-pcie-4", 3, "eth10"},
+                             {"rtx-4090-4", 2, "eth100"},
+                             {"gb200-nvl72-tray", 36, "nvl72"},
+                             {"mi300x-8", 3, "roce400-rail"},
+                             {"dgx-h100", 12, "ndr400-leaf-spine-2to1"},
+                             {"hgx-a100-4", 2, "roce25"}};
 
 std::vector<int> all_of(const Cluster& cluster) {
   std::vector<int> gpus(static_cast<size_t>(cluster.gpus));
@@ -57,7 +64,8 @@ TEST(CollectiveInvariant, MoreBytesNeverTakeLess) {
       double last = 0;
       for (double bytes = 1; bytes < 1e11; bytes *= 1.3) {
         const CollectiveTime time = model.time({kind, bytes, gpus});
-        EXPECT_GE(time.seconds, last * (1 - 1e-9)) << place.node << " " << place.fabric << " " << name_of(kind) << " " << bytes;
+        EXPECT_GE(time.seconds, last * (1 - 1e-9))
+            << place.node << " " << place.fabric << " " << name_of(kind) << " " << bytes;
         EXPECT_GT(time.latency_s, 0);
         EXPECT_LE(time.latency_s, time.seconds);
         last = time.seconds;
@@ -114,8 +122,8 @@ TEST(CollectiveInvariant, RelabelledGpusTakeTheSame) {
 }
 
 // Random collectives at random times over one cluster, each a flow per edge. On every link the bytes that went over it
-// never exceed capacity × the time in which it was in use, and Little's law holds: the flow-seconds seen by an observer who
-// counts flows in flight are those that the flows themselves took.
+// never exceed capacity × the time in which it was in use, and Little's law holds: the flow-seconds seen by an observer
+// who counts flows in flight are those that the flows themselves took.
 TEST(CollectiveInvariant, LinksCarryNoMoreThanTheyCan) {
   struct Result {
     double worst_use, little_error, bytes_error;
@@ -183,7 +191,8 @@ TEST(CollectiveInvariant, LinksCarryNoMoreThanTheyCan) {
         }
       }
       double worst = 0;
-      for (const auto& [link, sum] : bytes) worst = std::max(worst, sum / (network.link_bytes_per_s(link) * (end_s[link] - begin_s[link])));
+      for (const auto& [link, sum] : bytes)
+        worst = std::max(worst, sum / (network.link_bytes_per_s(link) * (end_s[link] - begin_s[link])));
       return Result{worst, watch.flow_seconds / taken - 1, 1 / shortest};
     });
     EXPECT_LE(result.worst_use, 1 + 1e-6);
