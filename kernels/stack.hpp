@@ -35,6 +35,8 @@ struct Stack {
   std::vector<int64_t> graph_batch_sizes;
   // Context that the graphs were captured for, which fixes how FlashAttention-2 splits KV; 0 = splits follow the batch.
   int64_t graph_context_tokens = 0;
+  // Rows that pad a graph's batch attend to KV like the others; else they have none (vLLM sets their lengths to zero).
+  bool padding_attends = false;
   // Steps with prefill run from graphs too (vLLM's piecewise graphs) up to this many tokens, padded likewise; 0 =
   // never.
   int64_t piecewise_graph_tokens = 0;
