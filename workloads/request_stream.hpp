@@ -6,8 +6,7 @@
 // order and keep no record of those handed out.
 //
 //   auto stream = make_request_stream(scenario.table("workload"), seed, scenario_folder);
-//   Request r;
-//   while (stream->next(r)) ...                      // open kinds: false is the end
+//   Request r; while (stream->next(r)) ...                      // open kinds: false is the end
 //
 // A closed loop's next request depends on answers: call completed() for every request that ends, however it ends
 // (answered, rejected, timed out); where next() says false and exhausted() is false, ask again after the next
