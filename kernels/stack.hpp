@@ -19,8 +19,7 @@ struct StackMemory {
 
 // The attention kernels, which decide what a decode costs beside a prefill chunk and in a padded graph.
 //   flash2  decodes in the launch of a prefill chunk take a whole 128-row tile for each query head; in a captured graph
-//   the
-//           KV splits were fixed at capture, for the padded batch (FlashAttention-2)
+//   the KV splits were fixed at capture, for the padded batch (FlashAttention-2)
 //   flash3  the query heads of one KV head share a tile, and splits are chosen at run time (FlashAttention-3)
 enum class AttentionKernel : uint8_t { flash2, flash3 };
 
@@ -35,6 +34,8 @@ struct Stack {
   std::vector<int64_t> graph_batch_sizes;
   // Context that the graphs were captured for, which fixes how FlashAttention-2 splits KV; 0 = splits follow the batch.
   int64_t graph_context_tokens = 0;
+  // Rows that pad a graph's batch attend to KV like the others; else they have none (vLLM sets their lengths to zero).
+  bool padding_attends = false;
   // Steps with prefill run from graphs too (vLLM's piecewise graphs) up to this many tokens, padded likewise; 0 =
   // never.
   int64_t piecewise_graph_tokens = 0;

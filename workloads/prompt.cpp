@@ -19,6 +19,7 @@ uint64_t mix(uint64_t z) {
 
 // Ids of the two parts of a prompt come from different ranges, so that prefix 3 is not rest 3.
 constexpr uint64_t kPrefixSalt = 0x70726566697821ULL, kRestSalt = 0x7265737421ULL, kTraceSalt = 0x747261636521ULL;
+constexpr uint64_t kAnswerSalt = 0x616e7377657221ULL;
 
 // Walks "12, 13, 14" one id at a time. The reader of the trace has checked the text.
 class IdList {
@@ -65,6 +66,16 @@ void append_block_hashes(const Request& request, int64_t block_tokens, std::vect
     const bool in_prefix = end - block_tokens<prompt.prefix_tokens, in_rest = end> prompt.prefix_tokens;
     if (in_prefix) chain = mix(chain ^ prefix);
     if (in_rest) chain = mix(chain ^ rest);
+    hashes.push_back(chain);
+  }
+}
+
+void append_generated_hashes(const Request& request, int64_t block_tokens, int64_t tokens,
+                             std::vector<uint64_t>& hashes) {
+  // Only this request continues with this answer.
+  uint64_t chain = mix(request.id ^ kAnswerSalt);
+  while (static_cast<int64_t>(hashes.size() + 1) * block_tokens <= tokens) {
+    chain = mix(chain ^ hashes.size());
     hashes.push_back(chain);
   }
 }

@@ -6,8 +6,7 @@
 // order and keep no record of those handed out.
 //
 //   auto stream = make_request_stream(scenario.table("workload"), seed, scenario_folder);
-//   Request r;
-//   while (stream->next(r)) ...                      // open kinds: false is the end
+//   Request r; while (stream->next(r)) ...                      // open kinds: false is the end
 //
 // A closed loop's next request depends on answers: call completed() for every request that ends, however it ends
 // (answered, rejected, timed out); where next() says false and exhausted() is false, ask again after the next
@@ -23,6 +22,10 @@
 #include "workloads/prompt.hpp"
 
 namespace dssim {
+
+// The same for blocks that hold generated tokens too: continues `hashes`, which append_block_hashes filled, to the full blocks
+// of the first `tokens` of prompt and answer. They match nothing but this request, when it is computed again.
+void append_generated_hashes(const Request& request, int64_t block_tokens, int64_t tokens, std::vector<uint64_t>& hashes);
 
 class RequestStream {
  public:

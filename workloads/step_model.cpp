@@ -258,9 +258,12 @@ StepModel::Impl::Attention StepModel::Impl::step_attention(const StepShape& shap
   Attention attention;
   const bool flash2 = cost_.stack().attention == AttentionKernel::flash2;
   const bool one_launch = flash2 && !shape.prefill.empty();
-  if (shape.decode_sequences > 0 && !one_launch)
-    attention.decode = decode_attention(flash2 ? run.tokens : shape.decode_sequences,
-                                        value(shape.decode_kv_tokens) / value(shape.decode_sequences));
+  if (shape.decode_sequences > 0 && !one_launch) {
+    // FlashAttention-2 splits as for the whole captured batch, whether the rows that pad it have KV or not.
+    const int64_t batch = flash2 ? run.tokens : shape.decode_sequences;
+    const int64_t attending = cost_.stack().padding_attends ? shape.decode_sequences : batch;
+    attention.decode = decode_attention(batch, value(shape.decode_kv_tokens) / value(attending));
+  }
   if (shape.prefill.empty()) return attention;
   chunks_.clear();
   for (const auto& c : shape.prefill) chunks_.push_back({value(c.new_tokens), value(c.past_tokens)});

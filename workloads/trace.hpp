@@ -7,8 +7,7 @@
 //   csv       arrival,input,output                      a header, then seconds and tokens; other columns are passed
 //   over azure     TIMESTAMP,ContextTokens,GeneratedTokens   dates with a time of day; the first row is second 0
 //   mooncake  *.jsonl                                   timestamp (ms), input_length, output_length, hash_ids (one a
-//   block of
-//                                                       512 tokens: equal ids are shared prefixes)
+//   block of 512 tokens: equal ids are shared prefixes)
 // Any of them may be compressed (.gz). Every row needs at least one token in and one out.
 // Errors: bad_input "file:line: column: what is wrong".
 

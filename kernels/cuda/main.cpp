@@ -7,6 +7,9 @@
 #include <iostream>
 #include <sstream>
 
+#ifdef DSSIM_ENGINE
+#include "engine/replay.hpp"
+#endif
 #include "measure/bench.hpp"
 #include "measure/gpu.hpp"
 #include "ops/status.hpp"
@@ -184,6 +187,11 @@ int calibrate(Options options) {
   if (!options.skip_verify) {
     std::printf("kernels against float64:\n");
     if (!verify_kernels(gpu)) throw DeviceError("a kernel computes wrong results on this GPU: nothing was measured");
+#ifdef DSSIM_ENGINE
+    if (options.verify_only && !verify_engine(1)) throw DeviceError("the engine computes wrong results on this GPU");
+    if (options.verify_only && gpu.count > 1 && !verify_engine(2))
+      throw DeviceError("the engine computes wrong results on two GPUs");
+#endif
   }
   if (options.verify_only) return 0;
 
@@ -222,6 +230,13 @@ int calibrate(Options options) {
 
 int main(int argc, char** argv) {
   try {
+    if (argc > 1 && std::string(argv[1]) == "replay") {
+#ifdef DSSIM_ENGINE
+      return replay_command(argc - 1, argv + 1);
+#else
+      throw po::error("replay is left out of this build: build dssim itself with its preset cuda");
+#endif
+    }
     for (const Options& options : parse(argc, argv)) return calibrate(options);
     return 0;
   } catch (const po::error& e) {

@@ -33,8 +33,7 @@ class AtomicFile {
 };
 
 // Root of the data folders (platforms/catalogue, workloads/models, workloads/traces, kernels/profiles): $DSSIM_DATA,
-// else
-// ../share/dssim beside the executable, else the source tree this binary was built from.
+// else ../share/dssim beside the executable, else the source tree this binary was built from.
 std::filesystem::path data_root();
 
 // Stems of the files "<name><suffix>" in a folder, sorted; empty where the folder does not exist.

@@ -92,7 +92,8 @@ std::string json_text(const ServingReport& report) {
                          {"kv_cache_peak", u.kv_cache_peak},
                          {"memory_bandwidth_decode", u.memory_bandwidth},
                          {"compute_decode", u.compute},
-                         {"mean_decode_sequences", u.mean_decode_sequences}};
+                         {"mean_decode_sequences", u.mean_decode_sequences},
+                         {"prefill_tokens", u.prefill_tokens}};
   if (report.capital_usd > 0) json["cost"] = {{"capital_usd", report.capital_usd}};
   if (report.power_w > 0) json["power"] = {{"max_w", report.power_w}};
   json["trust"] = trust_json(report.trust);

@@ -56,6 +56,7 @@ struct Utilisation {
   double memory_bandwidth = 0;  // of the mean decode step: bytes that must move ÷ time ÷ the GPU's bandwidth
   double compute = 0;           // of the mean decode step: FLOPs ÷ time ÷ the matrix rate
   double mean_decode_sequences = 0;
+  double prefill_tokens = 0;  // processed in all, those recomputed after preemptions included
 };
 
 struct ServingReport {

@@ -7,8 +7,7 @@
 //   random        uniformly, from the "router" substream of the seed
 //   least-loaded  the fewest requests waiting and running; among equals, in turn
 //   prefix-aware  the replica that holds the longest prefix of the prompt, as long as it is at most `kImbalance`
-//   requests
-//                 busier than the least busy one; else, and where nobody holds any, least-loaded (the rule of SGLang's
+//   requests busier than the least busy one; else, and where nobody holds any, least-loaded (the rule of SGLang's
 //                 cache-aware router: absolute imbalance threshold, 32 by default)
 
 #include <cstdint>

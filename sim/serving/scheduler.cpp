@@ -265,6 +265,12 @@ void Scheduler::answer_if_all_done(int batch, double now_s) {
 void Scheduler::preempt(uint32_t index) {
   Sequence& s = sequences_[index];
   Batch& b = batches_[static_cast<size_t>(s.batch)];
+  if (kv_.prefix_caching()) {
+    // What it generated is text like any other: as long as the blocks are not used again, recomputing finds them.
+    const int64_t stored = kv_tokens(index);
+    append_generated_hashes(s.request, kv_.block_tokens(), stored, s.hashes);
+    kv_.publish(s.hashes, stored / kv_.block_tokens(), s.held);
+  }
   if (s.state == Sequence::State::decoding) s.generated += b.step - s.join_step;
   leave_batch(index);
   release_blocks(index);

@@ -128,6 +128,7 @@ Utilisation measure_utilisation(const Scenario& scenario, DeploymentSetup& setup
     u.kv_cache = std::min(1.0, usage.kv_block_seconds / (step_seconds * blocks));
     u.kv_cache_peak = static_cast<double>(usage.peak_kv_blocks) / blocks;
   }
+  u.prefill_tokens = usage.prefill_tokens;
   if (usage.decode_steps == 0) return u;
   const auto steps = static_cast<double>(usage.decode_steps);
   u.mean_decode_sequences = usage.decode_sequences / steps;

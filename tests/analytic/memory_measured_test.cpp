@@ -3,11 +3,9 @@
 // The memory plan beside what vLLM logged. GPU memory is what CUDA reported in each case.
 //
 //   a. RTX 4090, vLLM 0.19, Llama-3.1-8B bf16, fraction 0.9: 2588 blocks of 16 (LLMServingSim's run). The card reports
-//   between
-//      23.55 and 23.64 GiB, by driver.
+//   between 23.55 and 23.64 GiB, by driver.
 //   b. A100-80GB (79.15 GiB), vLLM 0.2.4, Llama-2-7B: 7449 blocks; Llama-2-70B on four: 31,615 blocks (vllm pull 2031,
-//   before
-//      it began to count what is allocated outside PyTorch).
+//   before it began to count what is allocated outside PyTorch).
 //   c. H100 (79.22 GiB), vLLM 0.6.4, Llama-3-8B: weights 14.96 GiB, peak activation 1.26 GiB at TP 1 and TP 2 (vllm
 //   pull 10511). d. RTX 3090, vLLM 0.6.4, Llama-3.1-8B: weights 14.9888 GiB, peak 17.06 GiB at 20,000 batched
 //   tokens, 17.98 GiB at 29,000
