@@ -94,8 +94,7 @@ void Replica::complete(int batch, double now_s) {
   scheduler_.clear_ended();
 }
 
-// ------------------------------------------------------------------------------------------------------- a single
-// stage
+// ------------------------------------------------------------------------------------------------------ a single stage
 
 void Replica::run_single_stage() {
   double now_s = simulation_.now();
@@ -117,17 +116,12 @@ void Replica::run_single_stage() {
   scheduler_.clear_ended();
 }
 
-// ------------------------------------------------------------------------------------------------------- several
-// stages
+// ------------------------------------------------------------------------------------------------------ several stages
 
 double Replica::stage_time(const Flight& flight, int stage) const {
-  const int stages = shape_.pipeline_parallel;
-  // Layers are dealt evenly; where they don't divide, the first stages hold one more.
-  const int64_t layers = shape_.layers / stages + (stage < shape_.layers % stages ? 1 : 0);
-  double seconds =
-      flight.price.layers_s * static_cast<double>(layers) / static_cast<double>(shape_.layers) + flight.price.host_s;
+  double seconds = flight.price.layers_s / shape_.pipeline_parallel + flight.price.host_s;
   if (stage == 0) seconds += flight.price.embedding_s;
-  if (stage == stages - 1) seconds += flight.price.head_s;
+  if (stage == shape_.pipeline_parallel - 1) seconds += flight.price.head_s;
   return seconds;
 }
 

@@ -39,7 +39,6 @@ std::vector<RequestRecord> simulate(const std::string& toml, bool work_ahead) {
   Service service(simulation, *scenario.requests, make_router(scenario.serving.router, scenario.seed), 0.01, recorder);
   for (const auto& stages : setup.placement.stage_gpus) {
     ReplicaShape shape;
-    shape.layers = scenario.model.architecture.layers;
     shape.stage_gpus = stages;
     shape.work_ahead = work_ahead;
     KvCache kv(setup.fit.memory.kv_tokens / 16, 16, false);
