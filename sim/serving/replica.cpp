@@ -37,13 +37,10 @@ Replica::Replica(Simulation& simulation, const ReplicaShape& shape, Scheduler sc
       stages_(static_cast<size_t>(shape.pipeline_parallel)) {}
 
 void Replica::submit(const Request& request) {
-  if (!scheduler_.submit(request, simulation_.now())) {
-    const RequestRecord refused = scheduler_.ended().back();
-    scheduler_.clear_ended();
-    sink_.request_ended(refused);
-    return;
-  }
-  launch_batches();
+  if (scheduler_.submit(request, simulation_.now()))
+    launch_batches();
+  else
+    report_ended();
 }
 
 void Replica::launch_batches() {
@@ -61,6 +58,7 @@ void Replica::launch_batches() {
     }
   }
   launching_ = false;
+  report_ended();
 }
 
 StepPrice Replica::price_step(int batch) {
@@ -86,11 +84,12 @@ StepPrice Replica::price_step(int batch) {
 
 void Replica::complete(int batch, double now_s) {
   scheduler_.complete(batch, now_s);
-  // The sink may submit the next request of a closed loop, so the list is walked by index.
-  for (size_t i = 0; i < scheduler_.ended().size(); ++i) {
-    const RequestRecord record = scheduler_.ended()[i];
-    sink_.request_ended(record);
-  }
+  report_ended();
+}
+
+// Beside those of a step that ended: the refused, and the timed out, which planning finds.
+void Replica::report_ended() {
+  for (const RequestRecord& record : scheduler_.ended()) sink_.request_ended(record);
   scheduler_.clear_ended();
 }
 
@@ -111,9 +110,6 @@ void Replica::run_single_stage() {
     now_s = end_s;
     complete(0, now_s);
   }
-  // Requests that timed out while the plan was made.
-  for (size_t i = 0; i < scheduler_.ended().size(); ++i) sink_.request_ended(RequestRecord(scheduler_.ended()[i]));
-  scheduler_.clear_ended();
 }
 
 // ------------------------------------------------------------------------------------------------------ several stages

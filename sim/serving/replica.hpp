@@ -84,6 +84,7 @@ class Replica final : public EventHandler {
   StepPrice price_step(int batch);
   void run_single_stage();
   void complete(int batch, double now_s);
+  void report_ended();
   void launch_batches();
   void arrive(int batch, int stage);
   void start_stage(int stage);
