@@ -89,6 +89,7 @@ Profile::Profile(const std::filesystem::path& root, const std::string& gpu, cons
   stack_.piecewise_graph_tokens = engine.integer("piecewise_graph_tokens", {0, 1 << 20}, 0);
   stack_.attention = attention_of(engine);
   stack_.attention_writes_kv = measured_on_.attention_writes_kv;
+  stack_.rope_writes_kv = on.boolean("rope_writes_kv", false);
   stack_.padding_attends = engine.boolean("padding_attends", false);
   stack_.schedules_ahead = engine.boolean("schedules_ahead", false);
   stack_.iteration_host_s = engine.quantity("iteration_host", Dimension::time, 0);

@@ -42,6 +42,7 @@ struct Stack {
 
   AttentionKernel attention = AttentionKernel::flash2;
   bool attention_writes_kv = false;  // the attention tables include writing new keys and values to the cache
+  bool rope_writes_kv = false;       // the times of rope do
   // Asynchronous scheduling: while a step runs the batch of the next one is already fixed, so an arrival waits one step
   // more.
   bool schedules_ahead = false;

@@ -3,10 +3,9 @@
 
 // Which text a prompt is, without the text: what a prefix cache needs to know.
 //
-//   prompt = { shared_prefix = 100, prefixes = 9 }                  each request starts with one of nine texts, drawn
-//   at random prompt = { …, distinct = 45 }                                   45 different prompts in turn; prompt i
-//   has prefix i mod 9,
-//                                                                   and the same lengths every time
+//   prompt = { shared_prefix = 100, prefixes = 9 }   each request starts with one of nine texts, drawn at random
+//   prompt = { …, distinct = 45 }                    45 different prompts in turn; prompt i has prefix i mod 9, and the
+//                                                    same lengths every time
 // Otherwise every prompt is unlike any other, or, in a trace with hash_ids, what those ids say.
 
 #include <cstdint>
@@ -39,6 +38,11 @@ struct Request {
 // Hash of every full block of `block_tokens` of the prompt, appended: equal hashes mean the same tokens at the same
 // place with the same tokens before them, which is what a prefix cache asks. Allocates nothing but the vector's growth.
 void append_block_hashes(const Request& request, int64_t block_tokens, std::vector<uint64_t>& hashes);
+
+// The same for blocks that hold generated tokens too: continues `hashes`, which append_block_hashes filled, to the full
+// blocks of the first `tokens` of prompt and answer. They match nothing but this request, when it is computed again.
+void append_generated_hashes(const Request& request, int64_t block_tokens, int64_t tokens,
+                             std::vector<uint64_t>& hashes);
 
 // Gives each request its lengths and the identity of its prompt.
 class Prompts {

@@ -23,10 +23,6 @@
 
 namespace dssim {
 
-// The same for blocks that hold generated tokens too: continues `hashes`, which append_block_hashes filled, to the full blocks
-// of the first `tokens` of prompt and answer. They match nothing but this request, when it is computed again.
-void append_generated_hashes(const Request& request, int64_t block_tokens, int64_t tokens, std::vector<uint64_t>& hashes);
-
 class RequestStream {
  public:
   virtual ~RequestStream() = default;

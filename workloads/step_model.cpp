@@ -76,7 +76,7 @@ class StepModel::Impl {
   std::vector<DecodePart> decode_parts_;
   std::vector<AttentionChunk> chunks_;
   Sink scratch_;
-  Part unremembered_layers_, unremembered_embedding_;
+  Part unremembered_layers_, unremembered_embedding_, unremembered_head_;
 };
 
 StepModel::Impl::Impl(const Architecture& architecture, StepModelOptions options, const CostModel& cost)
@@ -118,17 +118,21 @@ void StepModel::Impl::layer_operators(double m, bool in_graph, Sink& out) const 
   gemm("qkv", q + 2 * kv, hidden_);
   if (arch_.qk_norm) element("qk_norm", Elementwise::rope, q + kv, 4 * (q + kv), 1);
   if (arch_.positions == Positions::rotary) element("rope", Elementwise::rope, q + kv, 4 * (q + kv), 1);
-  if (!cost_.stack().attention_writes_kv) element("kv_write", Elementwise::rope, 2 * kv, 8 * kv, 1);
+  if (!cost_.stack().attention_writes_kv && !cost_.stack().rope_writes_kv)
+    element("kv_write", Elementwise::rope, 2 * kv, 8 * kv, 1);
   gemm("o", hidden_, q);
   reduce("attention all-reduce");
   if (arch_.is_moe()) {
     add(out, "router", OperatorClass::moe, cost_.gemm(Precision::bf16, m, value(arch_.experts), hidden_), layers_,
-        2 * m * hidden_ * value(arch_.experts), 0);
+        2 * m * hidden_ * value(arch_.experts), 2 * hidden_ * value(arch_.experts));
     const int ep = options_.expert_parallel;
     const MoeShape shape{
         m, arch_.hidden, arch_.ffn, arch_.experts, arch_.experts_per_token, options_.tensor_parallel / ep, ep};
+    // Each token picks its experts at random: these are the ones that any token picks, whose weights are read.
+    const double experts = value(arch_.experts), picked = value(arch_.experts_per_token) / experts;
+    const double read = experts * (1 - std::pow(1 - picked, m));
     add(out, "experts", OperatorClass::moe, cost_.moe(options_.weights, shape), layers_,
-        6 * m * value(arch_.experts_per_token) * hidden_ * ffn, 0);
+        6 * m * value(arch_.experts_per_token) * hidden_ * ffn, 3 * read * hidden_ * ffn * weight + 4 * m * hidden_);
   } else {
     const double up = arch_.activation == Activation::gated ? 2 * ffn : ffn;
     gemm(arch_.activation == Activation::gated ? "gate_up" : "up", up, hidden_);
@@ -137,7 +141,8 @@ void StepModel::Impl::layer_operators(double m, bool in_graph, Sink& out) const 
   }
   reduce("ffn all-reduce");
   if (cost_.stack().layer_gap_s > 0)
-    add(out, "gaps", OperatorClass::elementwise, {cost_.stack().layer_gap_s, Coverage::inside}, layers_, 0, 0);
+    add(out, "gaps", OperatorClass::elementwise,
+        {cost_.stack().layer_gap_s, cost_.transferred() ? Coverage::outside : Coverage::inside}, layers_, 0, 0);
 }
 
 void StepModel::Impl::embedding_operators(double m, bool in_graph, Sink& out) const {
@@ -208,12 +213,15 @@ const StepModel::Impl::Part& StepModel::Impl::embedding_part(int64_t tokens, boo
 
 const StepModel::Impl::Part& StepModel::Impl::head_part(int64_t rows) {
   const auto index = static_cast<size_t>(rows);
-  if (index >= head_parts_.size()) head_parts_.resize(std::bit_ceil(index + 1));
-  Part& part = head_parts_[index];
-  if (part.seconds >= 0) return part;
+  Part* part = &unremembered_head_;
+  if (index < kRememberedTokens) {
+    if (index >= head_parts_.size()) head_parts_.resize(std::bit_ceil(index + 1));
+    part = &head_parts_[index];
+    if (part->seconds >= 0) return *part;
+  }
   scratch_.clear();
   head_operators(value(rows), scratch_);
-  return part = sum(scratch_);
+  return *part = sum(scratch_);
 }
 
 // One layer's decode attention in a captured graph. FlashAttention-2 cuts each KV head's work into splits that fill the
@@ -234,6 +242,11 @@ Price StepModel::Impl::graph_decode_attention(double batch, double kv_length) co
 // All layers' decode attention, from a remembered curve over the mean KV length of this batch.
 Price StepModel::Impl::decode_attention(int64_t batch, double kv_length) {
   const auto index = static_cast<size_t>(batch);
+  if (index >= kRememberedTokens) {
+    Price price = graph_decode_attention(value(batch), kv_length);
+    price.seconds *= layers_;
+    return price;
+  }
   if (index >= decode_parts_.size()) decode_parts_.resize(std::bit_ceil(index + 1));
   DecodePart& part = decode_parts_[index];
   int exponent = 0;

@@ -129,6 +129,7 @@ Profile::Description describe(const GpuInfo& gpu, const Nvml& nvml, const Option
   d.stack_body.push_back("l2 = " + rate(static_cast<double>(gpu.l2_bytes) / (1 << 20), "MiB"));
   if (gpu.nvlink_gb_per_s > 0) d.stack_body.push_back("nvlink = " + rate(gpu.nvlink_gb_per_s, "GB/s"));
   d.stack_body.push_back("sms = " + std::to_string(gpu.processors));
+  d.stack_body.push_back("rope_writes_kv = true");
   std::string sizes = "1, 2, 4";
   for (int batch = 8; batch <= 256; batch += 8) sizes += ", " + std::to_string(batch);
   for (const std::string& line :

@@ -20,6 +20,7 @@ std::string read_file(const fs::path& path) {
   std::error_code code;
   if (!fs::exists(path, code)) throw bad_input(fmt::format("{}: no such file", path.string()));
   if (fs::is_directory(path, code)) throw bad_input(fmt::format("{}: is a folder, not a file", path.string()));
+  if (fs::is_character_file(path, code)) throw bad_input(fmt::format("{}: is a device, not a file", path.string()));
   // gzopen reads a file that is not compressed as it is.
   const std::unique_ptr<gzFile_s, int (*)(gzFile)> file(gzopen(path.c_str(), "rb"), gzclose);
   if (!file) throw bad_input(fmt::format("{}: cannot be opened for reading: {}", path.string(), std::strerror(errno)));
@@ -40,7 +41,20 @@ std::string read_file(const fs::path& path) {
   return text;
 }
 
-AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)), partial_(path_.string() + ".partial") {
+void require_writable(const fs::path& path) {
+  if (path.empty()) throw bad_input("the name of a file to write is empty");
+  std::error_code code;
+  if (fs::is_directory(path, code)) throw bad_input(fmt::format("{}: is a folder, not a file", path.string()));
+  const fs::path folder = path.has_parent_path() ? path.parent_path() : ".";
+  if (!fs::is_directory(folder, code))
+    throw bad_input(fmt::format("{}: cannot be created: {} is no folder", path.string(), folder.string()));
+}
+
+AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)), partial_(path_) {
+  require_writable(path_);
+  std::error_code code;
+  const fs::file_status there = fs::symlink_status(path_, code);
+  if (!fs::exists(there) || fs::is_regular_file(there)) partial_ += ".partial";
   file_ = std::fopen(partial_.c_str(), "wb");
   if (file_ == nullptr) throw bad_input(fmt::format("{}: cannot be created: {}", path_.string(), std::strerror(errno)));
 }
@@ -48,6 +62,7 @@ AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)), partial_(path_.s
 AtomicFile::~AtomicFile() {
   if (file_ == nullptr) return;
   std::fclose(file_);
+  if (partial_ == path_) return;
   std::error_code ignored;
   fs::remove(partial_, ignored);
 }
@@ -61,6 +76,7 @@ void AtomicFile::commit() {
   std::FILE* file = std::exchange(file_, nullptr);
   if (std::fclose(file) != 0)
     throw failure(fmt::format("{}: writing failed: {}", path_.string(), std::strerror(errno)));
+  if (partial_ == path_) return;
   std::error_code code;
   fs::rename(partial_, path_, code);
   if (code) throw failure(fmt::format("{}: writing failed: {}", path_.string(), code.message()));

@@ -15,8 +15,12 @@ namespace dssim {
 // The contents, unpacked where the name ends in ".gz". Throws Error(bad_input): no such file, unreadable, truncated.
 std::string read_file(const std::filesystem::path& path);
 
+// Refuses a path that cannot become a file: an empty one, a folder, one in a folder that does not exist. For asking
+// before a long run whether its result will have a place. Throws Error(bad_input).
+void require_writable(const std::filesystem::path& path);
+
 // Writes to "<path>.partial" beside it and renames at commit(), so that an interrupted or failing run leaves nothing
-// half-written.
+// half-written. What is there already and is no plain file (a device, a pipe, a link) is written to, never replaced.
 class AtomicFile {
  public:
   explicit AtomicFile(std::filesystem::path path);  // throws Error(bad_input) where it can't be created

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <exception>
 #include <string>
 #include <vector>
@@ -9,10 +11,14 @@
 #include "sim/base/error.hpp"
 #include "sim/cli/commands.hpp"
 
-// Dispatch, and the one place where errors become a line on stderr and an exit status.
+// Dispatch, and the one place where errors become a line on stderr and an exit status. An answer that did not reach
+// stdout (a full disk) is a failure too: what is missing only shows once the buffer is written out.
 int main(int argc, char** argv) {
   try {
-    return dssim::run_command(std::vector<std::string>(argv + 1, argv + argc));
+    const int status = dssim::run_command(std::vector<std::string>(argv + 1, argv + argc));
+    if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
+      throw dssim::failure(fmt::format("standard output: writing failed: {}", std::strerror(errno)));
+    return status;
   } catch (const dssim::Error& e) {
     fmt::print(stderr, "dssim: {}\n", e.what());
     return e.exit_status();

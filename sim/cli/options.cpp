@@ -19,7 +19,7 @@ po::options_description common_description(CommonOptions& options) {
   add("seed", po::value<std::string>()->value_name("N"), "seed of every random stream, in place of the scenario's");
   add("json", po::value<std::string>()->value_name("FILE|-"), "write the answer as JSON to a file, or to stdout");
   add("quiet", po::bool_switch(&options.quiet), "print nothing on stdout but what --json - asks for");
-  add("help", "print this");
+  add("help,h", "print this");
   return description;
 }
 
@@ -55,7 +55,10 @@ bool parse(const std::vector<std::string>& words, const po::options_description&
   options.scenario = scenarios[0];
   if (values.contains("seed"))
     options.seed = static_cast<uint64_t>(parse_count("--seed", values["seed"].as<std::string>(), 0, INT64_MAX));
-  if (values.contains("json")) options.json = values["json"].as<std::string>();
+  if (values.contains("json")) {
+    options.json = values["json"].as<std::string>();
+    if (options.json != "-") require_writable(*options.json);
+  }
   return true;
 }
 

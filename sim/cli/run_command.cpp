@@ -59,8 +59,7 @@ int run_command(const Words& words) {
   // A word without a dot that is no file is a mistyped command rather than a scenario.
   const std::vector<std::string> commands{"step", "fit", "collective", "parallelise", "validate", "catalogue"};
   if (!command.starts_with("-") && command.find('.') == std::string::npos && !std::filesystem::exists(command))
-    throw bad_input(unknown_name("command", command, commands) +
-                    "; or give a scenario file, e.g. scenarios/quickstart.toml");
+    throw bad_input(unknown_name("command", command, commands) + " (nor is there a scenario file of that name)");
   return names_training_scenario(words) ? run_training_scenario(words) : run_scenario(words);
 }
 

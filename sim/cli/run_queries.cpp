@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <optional>
 
@@ -18,7 +19,7 @@
 namespace dssim {
 
 int run_step(const Words& words) {
-  constexpr int64_t kMost = 1 << 24;
+  constexpr int64_t kMostTokens = 1 << 24, kMostSequences = 1 << 20, kMostPrompts = 1 << 16;
   CommonOptions options;
   auto description = common_description(options);
   auto add = description.add_options();
@@ -32,22 +33,22 @@ int run_step(const Words& words) {
              "dssim step SCENARIO.toml (--decode B --kv L | --prefill T [--past P])"))
     return 0;
 
-  const auto count = [&](const char* name, int64_t least, int64_t fallback) {
-    return values.contains(name) ? parse_count(std::string("--") + name, values[name].as<std::string>(), least, kMost)
+  const auto count = [&](const char* name, int64_t least, int64_t most, int64_t fallback) {
+    return values.contains(name) ? parse_count(std::string("--") + name, values[name].as<std::string>(), least, most)
                                  : fallback;
   };
   StepQuery query;
-  query.decode_sequences = count("decode", 1, 0);
-  query.decode_kv_tokens = count("kv", 1, 0);
-  query.prefill_tokens = count("prefill", 1, 0);
-  query.past_tokens = count("past", 0, 0);
-  query.prompts = count("prompts", 1, query.prefill_tokens > 0 ? 1 : 0);
+  query.decode_sequences = count("decode", 1, kMostSequences, 0);
+  query.decode_kv_tokens = count("kv", 1, kMostTokens, 0);
+  query.prefill_tokens = count("prefill", 1, kMostTokens, 0);
+  query.past_tokens = count("past", 0, kMostTokens, 0);
+  query.prompts = count("prompts", 1, kMostPrompts, query.prefill_tokens > 0 ? 1 : 0);
   if (query.decode_sequences == 0 && query.prefill_tokens == 0)
-    throw bad_input("dssim step: say which step: --decode B --kv L, or --prefill T [--past P], or both");
+    throw bad_input("step: say which step: --decode B --kv L, or --prefill T [--past P], or both");
   if ((query.decode_sequences > 0) != (query.decode_kv_tokens > 0))
-    throw bad_input("dssim step: --decode B and --kv L go together");
+    throw bad_input("step: --decode B and --kv L go together");
   if (query.prefill_tokens == 0 && (query.prompts > 0 || values.contains("past")))
-    throw bad_input("dssim step: --past and --prompts belong to --prefill T");
+    throw bad_input("step: --past and --prompts belong to --prefill T");
 
   const StepReport report = query_step(options.read(), query);
   print_answer(options, console_text(report, stdout_is_terminal()), json_text(report));
@@ -70,9 +71,10 @@ int run_validate(const Words& words) {
   auto description = common_description(options);
   auto add = description.add_options();
   add("requests", po::value<std::string>()->value_name("FILE"),
-      "measured requests: arrival,input,output,first_token,done");
+      "measured requests, CSV with the columns arrival, input, output, first_token, done");
   add("iterations", po::value<std::string>()->value_name("FILE"),
-      "measured iterations: seconds,decode_seqs,prefill_tokens,decode_kv_tokens,prefill_kv_tokens");
+      "measured iterations, CSV with the columns seconds, decode_seqs, prefill_tokens, decode_kv_tokens, "
+      "prefill_kv_tokens");
   po::variables_map values;
   if (!parse(words, description, options, values, "dssim validate SCENARIO.toml [--requests FILE] [--iterations FILE]"))
     return 0;
@@ -86,13 +88,13 @@ int run_validate(const Words& words) {
 }
 
 int run_catalogue(const Words& words) {
-  if (words.size() > 2 || (!words.empty() && words[0].starts_with("-"))) {
-    if (words.size() == 1 && words[0] == "--help") {
-      fmt::print("usage: dssim catalogue [{}] [NAME]\n", fmt::join(catalogue_sections(), "|"));
-      return 0;
-    }
-    throw bad_input(fmt::format("usage: dssim catalogue [{}] [NAME]", fmt::join(catalogue_sections(), "|")));
+  const std::string usage = fmt::format("usage: dssim catalogue [{}] [NAME]", fmt::join(catalogue_sections(), "|"));
+  const auto is_option = [](const std::string& word) { return word.starts_with("-"); };
+  if (!words.empty() && (words.back() == "--help" || words.back() == "-h")) {
+    fmt::print("{}\n", usage);
+    return 0;
   }
+  if (words.size() > 2 || std::any_of(words.begin(), words.end(), is_option)) throw bad_input(usage);
   if (words.empty())
     fmt::print("{}", catalogue_overview());
   else if (words.size() == 1)

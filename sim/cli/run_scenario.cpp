@@ -53,6 +53,8 @@ int run_scenario(const Words& words) {
   if (values.contains("requests")) {
     if (out) throw bad_input("--requests: --out writes requests.csv into its folder already; give one of the two");
     run.requests_csv = values["requests"].as<std::string>();
+    if (run.requests_csv == "-") throw bad_input("--requests -: only --json goes to standard output; give a file");
+    require_writable(*run.requests_csv);
   }
 
   std::signal(SIGINT, stop_on_signal);

@@ -61,11 +61,6 @@ double transfer_time_s(const ClusterNetwork& network, int source_gpu, int destin
   return path.latency_s + bytes / path.bytes_per_s;
 }
 
-void start_transfer(Simulation& simulation, const ClusterNetwork& network, int source_gpu, int destination_gpu,
-                    double bytes, EventHandler& done, uint64_t tag) {
-  simulation.transfer(network.gpu(source_gpu), network.gpu(destination_gpu), bytes, done, tag);
-}
-
 RingAllReduce::RingAllReduce(const ClusterNetwork& network, std::span<const int> gpus)
     : gpus_(static_cast<int>(gpus.size())), bytes_per_s_(std::numeric_limits<double>::infinity()) {
   const auto nodes = by_node(network, gpus);

@@ -5,8 +5,8 @@
 // where no measured table covers it (PCIe, host memory, the fabric).
 //
 //   transfer alone   latency of the path + bytes / its slowest link
-//   all-reduce       the quickest protocol of: base + (2(n−1) − 2(m−1)) intra + 2(m−1) inter + 2(n−1)/n bytes / (share
-//   × B)
+//   all-reduce       the quickest protocol of:
+//                    base + (2(n−1) − 2(m−1)) intra + 2(m−1) inter + 2(n−1)/n bytes / (share × B)
 //
 // for n GPUs on m nodes, where B is what the ring's busiest link leaves it, and base, the time of a step (intra, inter)
 // and the share of B come with the protocol. Source: the cost model by which NCCL chooses among its own algorithms
@@ -16,16 +16,10 @@
 #include <span>
 
 #include "platforms/cluster_network.hpp"
-#include "sim/engine/simulation.hpp"
 
 namespace dssim {
 
 double transfer_time_s(const ClusterNetwork& network, int source_gpu, int destination_gpu, double bytes);
-
-// One activation handed from a pipeline stage to the next, as a flow that shares its links; done.on_event(tag) at its
-// end.
-void start_transfer(Simulation& simulation, const ClusterNetwork& network, int source_gpu, int destination_gpu,
-                    double bytes, EventHandler& done, uint64_t tag = 0);
 
 // All-reduce over a group of GPUs by NCCL's ring: everyone ends with the sum. Worked out once for a group, then priced
 // by size.

@@ -19,9 +19,10 @@
 namespace dssim {
 namespace {
 
-std::string row(const std::string& name, const std::string& title) {
-  return fmt::format("  {:<28}{}\n", name, title);
-}
+struct Row {
+  std::string name, title;
+};
+using Rows = std::vector<Row>;
 
 [[noreturn]] void refuse_name(const std::string& section, const std::string& name,
                               const std::vector<std::string>& valid) {
@@ -30,11 +31,11 @@ std::string row(const std::string& name, const std::string& title) {
 
 // ---- hardware
 
-std::string hardware_list(CatalogueKind kind) {
+Rows hardware_list(CatalogueKind kind) {
   Catalogue catalogue;
-  std::string text;
-  for (const auto& name : catalogue.names(kind)) text += row(name, catalogue.entry(kind, name).title);
-  return text;
+  Rows rows;
+  for (const auto& name : catalogue.names(kind)) rows.push_back({name, catalogue.entry(kind, name).title});
+  return rows;
 }
 
 std::string hardware_entry(CatalogueKind kind, const std::string& name) {
@@ -42,7 +43,7 @@ std::string hardware_entry(CatalogueKind kind, const std::string& name) {
   const Entry& entry = catalogue.entry(kind, name);
   TextLayout out(false);
   out.title(fmt::format("{}: {}", entry.name, entry.title));
-  for (const auto& [key, word] : entry.words) out.plain(fmt::format("  {:<30}{}", key, word));
+  for (const auto& [key, word] : entry.words) out.line(fmt::format("{:<29}", key), word);
   for (const FigureSpec& spec : figure_specs(kind)) {
     const auto it = entry.figures.find(spec.key);
     if (it == entry.figures.end()) continue;
@@ -54,13 +55,13 @@ std::string hardware_entry(CatalogueKind kind, const std::string& name) {
 
 // ---- models
 
-std::string model_list() {
-  std::string text;
+Rows model_list() {
+  Rows rows;
   for (const auto& name : model_names()) {
     const Architecture model = load_model(name);
-    text += fmt::format("  {:<28}{:<32}{:>9}\n", name, model.title, fmt::format("{:.4g} B", model.parameters() / 1e9));
+    rows.push_back({name, fmt::format("{:<32}{:>9}", model.title, fmt::format("{:.4g} B", model.parameters() / 1e9))});
   }
-  return text;
+  return rows;
 }
 
 std::string model_entry(const std::string& name) {
@@ -88,10 +89,10 @@ std::string model_entry(const std::string& name) {
 
 // ---- traces
 
-std::string trace_list() {
-  std::string text;
-  for (const auto& name : trace_names()) text += row(name, load_trace_info(name).title);
-  return text;
+Rows trace_list() {
+  Rows rows;
+  for (const auto& name : trace_names()) rows.push_back({name, load_trace_info(name).title});
+  return rows;
 }
 
 std::string trace_entry(const std::string& name) {
@@ -112,10 +113,11 @@ std::string trace_entry(const std::string& name) {
 
 // ---- engine stacks
 
-std::string stack_list() {
-  std::string text;
-  for (const auto& profile : profiles()) text += row(fmt::format("{} / {}", profile.gpu, profile.stack), profile.title);
-  return text;
+Rows stack_list() {
+  Rows rows;
+  for (const auto& profile : profiles())
+    rows.push_back({fmt::format("{} / {}", profile.gpu, profile.stack), profile.title});
+  return rows;
 }
 
 // NAME is a stack, shown for each GPU it was measured on.
@@ -123,7 +125,7 @@ std::string stack_entry(const std::string& name) {
   std::vector<std::string> names;
   std::string text;
   for (const auto& profile : profiles()) {
-    names.push_back(profile.stack);
+    if (std::find(names.begin(), names.end(), profile.stack) == names.end()) names.push_back(profile.stack);
     if (profile.stack != name) continue;
     TextLayout out(false);
     out.title(fmt::format("{} / {}: {}", profile.gpu, profile.stack, profile.title));
@@ -138,7 +140,7 @@ std::string stack_entry(const std::string& name) {
 
 struct Section {
   std::string name;
-  std::function<std::string()> list;
+  std::function<Rows()> list;
   std::function<std::string(const std::string&)> entry;
 };
 
@@ -170,15 +172,15 @@ std::vector<std::string> catalogue_sections() {
 std::string catalogue_overview() {
   std::string text;
   for (const auto& section : sections()) {
-    const std::string list = section.list();
-    const auto entries = std::count(list.begin(), list.end(), '\n');
-    text += fmt::format("{:<12}{:>4}   dssim catalogue {}\n", section.name, entries, section.name);
+    text += fmt::format("{:<12}{:>4}   dssim catalogue {}\n", section.name, section.list().size(), section.name);
   }
   return text;
 }
 
 std::string catalogue_list(const std::string& section) {
-  return find_section(section).list();
+  TextLayout out(false);
+  for (const Row& row : find_section(section).list()) out.line(fmt::format("{:<27}", row.name), row.title);
+  return out.take();
 }
 
 std::string catalogue_entry(const std::string& section, const std::string& name) {

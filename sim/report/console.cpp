@@ -41,7 +41,13 @@ void add_load(TextLayout& out, const FitReport& fit) {
   if (fit.load_s) out.line("model load", fmt::format("{} from storage to every GPU, cold", format_time(*fit.load_s)));
 }
 
+// A rate in so many digits, and all of its whole ones: 4.694, 383342.
+std::string rate(double per_s, int digits) {
+  return per_s < 1e4 ? fmt::format("{:.{}g}", per_s, digits) : fmt::format("{:.0f}", per_s);
+}
+
 void add_latency_table(TextLayout& out, const ServingSummary& s) {
+  if (s.completed() == 0) return;
   out.section("Latency");
   out.plain(fmt::format("  {:<13}{:>11}{:>11}{:>11}{:>11}{:>11}", "", "mean", "p50", "p90", "p99", "max"));
   const auto row = [&](std::string_view label, const Quantiles& q) {
@@ -67,15 +73,16 @@ void add_throughput(TextLayout& out, const ServingReport& report) {
   out.line("requests", requests);
   const double span = s.makespan_s();
   if (span > 0)
-    out.line("QPS", fmt::format("{:.4g} requests/s, {:.5g} input and {:.5g} output tokens/s over {}",
-                                static_cast<double>(s.completed()) / span, s.input_tokens() / span,
-                                s.output_tokens() / span, format_time(span)));
+    out.line("QPS", fmt::format("{} requests/s, {} input and {} output tokens/s over {}",
+                                rate(static_cast<double>(s.completed()) / span, 4), rate(s.input_tokens() / span, 5),
+                                rate(s.output_tokens() / span, 5), format_time(span)));
   if (s.cached_tokens() > 0)
     out.line("prefix cache",
              fmt::format("{} of input tokens found in it", TextLayout::percent(s.cached_tokens() / s.input_tokens())));
   if (s.objective().any() && span > 0) {
     const std::string text = fmt::format(
-        "{:.4g} requests/s within every limit ({}); percentiles {} the objective", static_cast<double>(s.good()) / span,
+        "{} requests/s within every limit ({}); percentiles {} the objective",
+        rate(static_cast<double>(s.good()) / span, 4),
         TextLayout::percent(static_cast<double>(s.good()) / static_cast<double>(std::max<uint64_t>(1, s.completed()))),
         s.objective_met() ? "keep" : "MISS");
     out.line("goodput", text);
@@ -108,9 +115,11 @@ std::string console_text(const ServingReport& report, bool colour) {
   add_latency_table(out, report.summary);
   out.section(fmt::format("Bottleneck: {}", report.bottleneck.name));
   for (const auto& evidence : report.bottleneck.evidence) out.line("", evidence);
-  out.section("Step time by operator class");
-  add_breakdown(out, report.breakdown);
-  add_trust(out, report.trust);
+  if (report.steps > 0) {
+    out.section("Step time by operator class");
+    add_breakdown(out, report.breakdown);
+    add_trust(out, report.trust);
+  }
   out.blank();
   out.plain(fmt::format("{} simulated in {} ({:.0f} × real time), {} engine steps", format_time(report.simulated_s),
                         format_time(report.wall_s), report.simulated_s / report.wall_s, report.steps));

@@ -16,6 +16,27 @@ size_t columns(std::string_view text) {
   return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
 }
 
+// The words of a text in lines up to the page's width: `used` columns of the first are taken, the others are indented.
+std::string filled(std::string_view text, size_t used, size_t indent) {
+  std::string lines;
+  for (bool first = true; !text.empty(); first = false) {
+    const auto space = text.find(' ');
+    const std::string_view word = text.substr(0, space);
+    text = space == std::string_view::npos ? std::string_view() : text.substr(space + 1);
+    if (!first && used + 1 + columns(word) > kWidth) {
+      lines += '\n';
+      lines.append(indent, ' ');
+      used = indent;
+    } else if (!first) {
+      lines += ' ';
+      ++used;
+    }
+    lines += word;
+    used += columns(word);
+  }
+  return lines;
+}
+
 }  // namespace
 
 std::string TextLayout::styled(std::string_view code, std::string_view text) const {
@@ -23,7 +44,7 @@ std::string TextLayout::styled(std::string_view code, std::string_view text) con
 }
 
 void TextLayout::title(std::string_view text) {
-  text_ += styled("1", text) + '\n';
+  text_ += styled("1", filled(text, 0, 2)) + '\n';
 }
 
 void TextLayout::section(std::string_view text) {
@@ -31,7 +52,7 @@ void TextLayout::section(std::string_view text) {
 }
 
 void TextLayout::plain(std::string_view text) {
-  text_ += text;
+  text_ += text.substr(0, text.find_last_not_of(' ') + 1);
   text_ += '\n';
 }
 
@@ -40,25 +61,7 @@ void TextLayout::wrapped(std::string_view shown_label, size_t label_width, std::
   text_ += shown_label;
   text_.append(label_width < kLabel ? kLabel - label_width : 1, ' ');
   const size_t indent = 2 + std::max(kLabel, label_width + 1);
-  size_t used = indent;
-  bool first = true;
-  while (!text.empty()) {
-    const auto space = text.find(' ');
-    const std::string_view word = text.substr(0, space);
-    text = space == std::string_view::npos ? std::string_view() : text.substr(space + 1);
-    if (!first && used + 1 + columns(word) > kWidth) {
-      text_ += '\n';
-      text_.append(2 + kLabel, ' ');
-      used = 2 + kLabel;
-    } else if (!first) {
-      text_ += ' ';
-      ++used;
-    }
-    text_ += word;
-    used += columns(word);
-    first = false;
-  }
-  text_ += '\n';
+  text_ += filled(text, indent, indent) + '\n';
 }
 
 void TextLayout::line(std::string_view label, std::string_view text) {

@@ -12,11 +12,11 @@ class TextLayout {
  public:
   explicit TextLayout(bool colour) : colour_(colour) {}
 
-  void title(std::string_view text);
+  void title(std::string_view text);  // wrapped
   void section(std::string_view text);
   // "  label        text", the text wrapped and indented to its column.
   void line(std::string_view label, std::string_view text);
-  void plain(std::string_view text);  // as it is
+  void plain(std::string_view text);  // as it is, less the blanks at its end
   void blank() { text_ += '\n'; }
   void warn(std::string_view label, std::string_view text);  // like line, marked
 

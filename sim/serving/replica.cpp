@@ -37,13 +37,10 @@ Replica::Replica(Simulation& simulation, const ReplicaShape& shape, Scheduler sc
       stages_(static_cast<size_t>(shape.pipeline_parallel)) {}
 
 void Replica::submit(const Request& request) {
-  if (!scheduler_.submit(request, simulation_.now())) {
-    const RequestRecord refused = scheduler_.ended().back();
-    scheduler_.clear_ended();
-    sink_.request_ended(refused);
-    return;
-  }
-  launch_batches();
+  if (scheduler_.submit(request, simulation_.now()))
+    launch_batches();
+  else
+    report_ended();
 }
 
 void Replica::launch_batches() {
@@ -61,6 +58,7 @@ void Replica::launch_batches() {
     }
   }
   launching_ = false;
+  report_ended();
 }
 
 StepPrice Replica::price_step(int batch) {
@@ -86,16 +84,16 @@ StepPrice Replica::price_step(int batch) {
 
 void Replica::complete(int batch, double now_s) {
   scheduler_.complete(batch, now_s);
-  // The sink may submit the next request of a closed loop, so the list is walked by index.
-  for (size_t i = 0; i < scheduler_.ended().size(); ++i) {
-    const RequestRecord record = scheduler_.ended()[i];
-    sink_.request_ended(record);
-  }
+  report_ended();
+}
+
+// Beside those of a step that ended: the refused, and the timed out, which planning finds.
+void Replica::report_ended() {
+  for (const RequestRecord& record : scheduler_.ended()) sink_.request_ended(record);
   scheduler_.clear_ended();
 }
 
-// ------------------------------------------------------------------------------------------------------- a single
-// stage
+// ------------------------------------------------------------------------------------------------------ a single stage
 
 void Replica::run_single_stage() {
   double now_s = simulation_.now();
@@ -112,22 +110,14 @@ void Replica::run_single_stage() {
     now_s = end_s;
     complete(0, now_s);
   }
-  // Requests that timed out while the plan was made.
-  for (size_t i = 0; i < scheduler_.ended().size(); ++i) sink_.request_ended(RequestRecord(scheduler_.ended()[i]));
-  scheduler_.clear_ended();
 }
 
-// ------------------------------------------------------------------------------------------------------- several
-// stages
+// ------------------------------------------------------------------------------------------------------ several stages
 
 double Replica::stage_time(const Flight& flight, int stage) const {
-  const int stages = shape_.pipeline_parallel;
-  // Layers are dealt evenly; where they don't divide, the first stages hold one more.
-  const int64_t layers = shape_.layers / stages + (stage < shape_.layers % stages ? 1 : 0);
-  double seconds =
-      flight.price.layers_s * static_cast<double>(layers) / static_cast<double>(shape_.layers) + flight.price.host_s;
+  double seconds = flight.price.layers_s / shape_.pipeline_parallel + flight.price.host_s;
   if (stage == 0) seconds += flight.price.embedding_s;
-  if (stage == stages - 1) seconds += flight.price.head_s;
+  if (stage == shape_.pipeline_parallel - 1) seconds += flight.price.head_s;
   return seconds;
 }
 

@@ -35,10 +35,9 @@ class RequestSink {
 struct ReplicaShape {
   int tensor_parallel = 1;
   int pipeline_parallel = 1;
-  int64_t layers = 1;
   std::vector<int> stage_gpus;  // first GPU of each stage; its tensor-parallel ranks follow
-  double activation_bytes_per_token =
-      0;                   // what one token hands to the next stage, summed over its tensor-parallel ranks
+  // What one token hands to the next stage, summed over its tensor-parallel ranks.
+  double activation_bytes_per_token = 0;
   bool work_ahead = true;  // off: every step goes through the event queue (a test's reference)
 };
 
@@ -85,6 +84,7 @@ class Replica final : public EventHandler {
   StepPrice price_step(int batch);
   void run_single_stage();
   void complete(int batch, double now_s);
+  void report_ended();
   void launch_batches();
   void arrive(int batch, int stage);
   void start_stage(int stage);

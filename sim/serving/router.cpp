@@ -49,22 +49,28 @@ class PrefixAware : public Router {
   explicit PrefixAware(uint64_t seed) : least_loaded_(seed) {}
   size_t choose(const Request& request, const Replicas& replicas) override {
     const size_t idle = least_loaded_.choose(request, replicas);
+    const int64_t block_tokens = replicas[idle]->scheduler().kv().block_tokens();
+    hashes_.clear();
+    append_block_hashes(request, block_tokens, hashes_);
     size_t best = idle;
     int64_t longest = 0;
     for (size_t i = 0; i < replicas.size(); ++i) {
       if (replicas[i]->outstanding() > replicas[idle]->outstanding() + kImbalance) continue;
-      const int64_t cached = replicas[i]->scheduler().cached_prefix_tokens(request);
+      const int64_t cached = replicas[i]->scheduler().kv().match(hashes_).blocks;
       if (cached > longest) {
         longest = cached;
         best = i;
       }
     }
-    return best;
+    const double share = static_cast<double>(longest * block_tokens) / static_cast<double>(request.input_tokens);
+    return share > kLeastShare ? best : idle;
   }
 
  private:
   static constexpr int64_t kImbalance = 32;
+  static constexpr double kLeastShare = 0.5;
   LeastLoaded least_loaded_;
+  std::vector<uint64_t> hashes_;
 };
 
 template <typename T>

@@ -6,9 +6,10 @@
 //   round-robin   each replica in turn
 //   random        uniformly, from the "router" substream of the seed
 //   least-loaded  the fewest requests waiting and running; among equals, in turn
-//   prefix-aware  the replica that holds the longest prefix of the prompt, as long as it is at most `kImbalance`
-//   requests busier than the least busy one; else, and where nobody holds any, least-loaded (the rule of SGLang's
-//                 cache-aware router: absolute imbalance threshold, 32 by default)
+//   prefix-aware  the replica that holds the longest prefix of the prompt, if that is more than half of it and the
+//                 replica at most 32 requests busier than the least busy one; else least-loaded (SGLang's cache-aware
+//                 router: cache_threshold 0.5, balance_abs_threshold 32 in its library's defaults; a common system
+//                 prompt alone must not draw every request to one replica)
 
 #include <cstdint>
 #include <memory>

@@ -106,8 +106,6 @@ class Scheduler {
   int64_t outstanding() const { return waiting_count_ + running_count_; }
   int64_t decoding(int batch) const { return batches_[batch].decoding; }
   const KvCache& kv() const { return kv_; }
-  // How many leading tokens of this request's prompt are in the prefix cache.
-  int64_t cached_prefix_tokens(const Request& request);
   const Sequence& sequence(uint32_t index) const { return sequences_[index]; }
   int64_t kv_tokens(uint32_t index) const;  // tokens of a sequence that are stored now
   int64_t held_blocks() const;              // summed over every sequence: for tests
@@ -199,7 +197,6 @@ class Scheduler {
   double seen_until_s_ = 0;  // requests queued later are not known to the plan in hand
   std::vector<Lingering> lingering_;
   std::vector<RequestRecord> ended_;
-  std::vector<uint64_t> scratch_hashes_;
 };
 
 }  // namespace dssim

@@ -86,12 +86,6 @@ std::span<const uint64_t> Scheduler::reusable_hashes(const Sequence& s) const {
   return std::span(s.hashes).first(std::min(most, s.hashes.size()));
 }
 
-int64_t Scheduler::cached_prefix_tokens(const Request& request) {
-  scratch_hashes_.clear();
-  append_block_hashes(request, kv_.block_tokens(), scratch_hashes_);
-  return kv_.match(scratch_hashes_).blocks * kv_.block_tokens();
-}
-
 bool Scheduler::try_admit(uint32_t index, int batch, int64_t& budget, bool whole_prompt, bool alone, double now_s) {
   Sequence& s = sequences_[index];
   const KvCache::Match cached = kv_.match(reusable_hashes(s));
@@ -141,7 +135,7 @@ void Scheduler::admit(int batch, int64_t& budget, bool whole_prompts, double now
 void Scheduler::admit_static(int batch, double now_s) {
   Batch& b = batches_[static_cast<size_t>(batch)];
   std::vector<uint32_t> chosen;
-  int64_t longest_output = 0, inputs_blocks = 0;
+  int64_t longest_output = 0, reserved = 0;
   const auto blocks_each = [&](int64_t input, int64_t output) {
     return kv_.blocks_for(input + std::max<int64_t>(0, output - 1));
   };
@@ -150,9 +144,14 @@ void Scheduler::admit_static(int batch, double now_s) {
     if (waiting_.empty()) break;
     const uint32_t index = waiting_.front();
     const int64_t output = std::max(longest_output, sequences_[index].request.output_tokens);
-    inputs_blocks = blocks_each(sequences_[index].prompt_tokens, output);
-    for (const uint32_t other : chosen) inputs_blocks += blocks_each(sequences_[other].prompt_tokens, output);
-    if (inputs_blocks > kv_.free_blocks()) break;
+    int64_t with_it = reserved;
+    if (output > longest_output) {
+      with_it = 0;
+      for (const uint32_t other : chosen) with_it += blocks_each(sequences_[other].prompt_tokens, output);
+    }
+    with_it += blocks_each(sequences_[index].prompt_tokens, output);
+    if (with_it > kv_.free_blocks()) break;
+    reserved = with_it;
     longest_output = output;
     chosen.push_back(index);
     waiting_.pop_front();

@@ -8,8 +8,8 @@
 //   1. Requests queue for KV blocks (blocks in use ≥ 90 % on average, or preemptions) → KV cache capacity.
 //   2. Requests queue for sequence slots (mean decode batch ≥ 90 % of max_sequences) → the sequence limit.
 //   3. The class with the largest share of step time: all-reduce, host, or GPU work; GPU work is bound by memory
-//   bandwidth where
-//      decoding takes more of it than prefill, by compute otherwise, unless the achieved shares say the opposite.
+//      bandwidth where decoding takes more of it than prefill (by compute if the decode step comes closer to the matrix
+//      rate), by compute in prefill otherwise.
 //   "Queueing" is a mean queue time above both 10 % of the mean end-to-end latency and one mean step.
 
 #include "sim/results/serving_report.hpp"

@@ -45,10 +45,10 @@ bool needs_network_all_reduce(const Scenario& scenario, const Placement& placeme
 }
 
 std::function<Price(double)> network_all_reduce(const ClusterNetwork& network, int first_gpu, int gpus) {
-  return [&network, first_gpu, gpus](double bytes) {
-    std::vector<int> group(static_cast<size_t>(gpus));
-    std::iota(group.begin(), group.end(), first_gpu);
-    return Price{ring_all_reduce_time_s(network, group, bytes), Coverage::outside};
+  std::vector<int> group(static_cast<size_t>(gpus));
+  std::iota(group.begin(), group.end(), first_gpu);
+  return [ring = RingAllReduce(network, group)](double bytes) {
+    return Price{ring.time_s(bytes), Coverage::outside};
   };
 }
 

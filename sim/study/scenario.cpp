@@ -4,7 +4,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 
+#include "sim/base/files.hpp"
 #include "sim/base/names.hpp"
 #include "sim/serving/placement.hpp"
 #include "sim/serving/policy.hpp"
@@ -52,12 +54,34 @@ int read_replicas(const Config& serving, const Scenario& scenario) {
   return static_cast<int>(replicas);
 }
 
+// The stacks that some GPU has tables of. Folder names alone: what is in them is read when the cost model is made.
+std::vector<std::string> stack_names() {
+  std::set<std::string> names;
+  const auto root = data_root() / "kernels" / "profiles";
+  for (const auto& gpu : names_in(root, ""))
+    for (const auto& stack : names_in(root / gpu, ""))
+      if (std::filesystem::exists(root / gpu / stack / "stack.toml")) names.insert(stack);
+  return {names.begin(), names.end()};
+}
+
+// Whether a given KV capacity holds the shortest context that has to fit; no other change of the deployment helps there.
+void check_kv_tokens(const Config& serving, const Deployment& d, bool is_encoder) {
+  if (!d.kv_tokens || is_encoder) return;
+  if (*d.kv_tokens < d.kv_block_tokens)
+    throw serving.error("kv_tokens",
+                        fmt::format("{} is less than one block of {} tokens", *d.kv_tokens, d.kv_block_tokens));
+  if (*d.kv_tokens / d.kv_block_tokens * d.kv_block_tokens < d.context_tokens)
+    throw serving.error("kv_tokens", fmt::format("{} do not hold one request of {} tokens; give more, or a smaller "
+                                                 "max_model_tokens",
+                                                 *d.kv_tokens, d.context_tokens));
+}
+
 void read_serving(const Config& serving, Scenario& scenario) {
   Deployment& d = scenario.deployment;
   ServingOptions& options = scenario.serving;
   d.weights = scenario.model.weights;
   d.kv_cache = scenario.model.kv_cache;
-  options.stack = serving.text("stack", "");
+  options.stack = serving.choice("stack", stack_names(), "");
   d.tensor_parallel = serving.integer("tensor_parallel", {1, 1 << 20}, 1);
   d.pipeline_parallel = serving.integer("pipeline_parallel", {1, 1 << 20}, 1);
   d.expert_parallel = serving.integer("expert_parallel", {1, 1 << 20}, 1);
@@ -75,9 +99,6 @@ void read_serving(const Config& serving, Scenario& scenario) {
   d.kv_block_tokens = serving.integer("kv_block_tokens", {1, 65536}, 16);
   d.gpu_memory_fraction = serving.number("gpu_memory_fraction", {0.01, 1.0}, 0.9);
   d.kv_tokens = serving.find_integer("kv_tokens", {1, int64_t{1} << 40});
-  if (d.kv_tokens && *d.kv_tokens < d.kv_block_tokens)
-    throw serving.error("kv_tokens",
-                        fmt::format("{} is less than one block of {} tokens", *d.kv_tokens, d.kv_block_tokens));
   options.prefix_cache = serving.boolean("prefix_cache", false);
   options.max_model_tokens = serving.find_integer("max_model_tokens", {2, kMany});
   if (options.max_model_tokens) options.limits.max_request_tokens = *options.max_model_tokens;
@@ -89,6 +110,7 @@ void read_serving(const Config& serving, Scenario& scenario) {
   constexpr int64_t kUsualContext = 2048;
   d.context_tokens =
       options.max_model_tokens.value_or(std::min(scenario.model.architecture.max_positions, kUsualContext));
+  check_kv_tokens(serving, d, scenario.model.architecture.is_encoder());
 }
 
 ServiceObjective read_objective(const Config& slo) {

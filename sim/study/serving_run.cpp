@@ -86,7 +86,6 @@ void add_replicas(Service& service, const Scenario& scenario, DeploymentSetup& s
     ReplicaShape shape;
     shape.tensor_parallel = static_cast<int>(d.tensor_parallel);
     shape.pipeline_parallel = static_cast<int>(d.pipeline_parallel);
-    shape.layers = scenario.model.architecture.layers;
     shape.stage_gpus = setup.placement.stage_gpus[i];
     shape.activation_bytes_per_token = activation_bytes_per_token(scenario.model.architecture);
     // An encoder keeps no KV cache, so nothing limits it there.

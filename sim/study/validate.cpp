@@ -113,7 +113,7 @@ std::vector<IterationErrors> compare_iterations(const std::filesystem::path& pat
 ValidationReport validate(Scenario& scenario, const std::optional<std::filesystem::path>& requests,
                           const std::optional<std::filesystem::path>& iterations) {
   if (!requests && !iterations)
-    throw bad_input("dssim validate: give measured --requests FILE, --iterations FILE, or both");
+    throw bad_input("validate: give measured --requests FILE, --iterations FILE, or both");
   ValidationReport report;
   if (requests) {
     const Latencies measured = read_measured(*requests);

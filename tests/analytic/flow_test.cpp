@@ -9,6 +9,7 @@
 #include <numeric>
 #include <vector>
 
+#include "sim/engine/simulation.hpp"
 #include "sim/network/transfer.hpp"
 #include "tests/support/run_forked.hpp"
 

@@ -52,7 +52,7 @@ const Case kCases[] = {
     {"model.name=llama-3-8", "did you mean 'llama-3-8b'?"},
     {"model.weights=bf17", "did you mean 'bf16'?"},
     {"model.config=nowhere.json", "model.config"},
-    {"serving.stack=vllm-0.1", "vllm-0.14"},
+    {"serving.stack=vllm-0.1", "serving.stack: unknown value 'vllm-0.1'; did you mean 'vllm-0.14' or 'vllm-0.19'?"},
     {"serving.tensor_parallel=3", "serving.tensor_parallel"},
     {"serving.tensor_parallel=4", "serving.tensor_parallel"},
     {"serving.tensor_parallel=1.5", "must be an integer"},
@@ -68,6 +68,7 @@ const Case kCases[] = {
     {"serving.gpu_memory_fraction=nan", "serving.gpu_memory_fraction"},
     {"serving.kv_block_tokens=0", "serving.kv_block_tokens"},
     {"serving.kv_tokens=3", "serving.kv_tokens"},
+    {"serving.kv_tokens=1600", "1600 do not hold one request of 2048 tokens"},
     {"serving.prefix_cache=1", "must be true or false"},
     {"serving.replica=1", "did you mean 'replicas'?"},
     {"workload.kind=poison", "did you mean 'poisson'?"},
@@ -151,8 +152,24 @@ TEST(BadInput, CommandLine) {
   expect_refused(dssim("step " + s + " --decode 4"), "--kv", "a decode without KV length");
   expect_refused(dssim("step " + s + " --decode 0 --kv 5"), "--decode", "no sequences");
   expect_refused(dssim("step " + s + " --prefill 99999999999"), "--prefill", "a huge prompt");
+  expect_refused(dssim("step " + s + " --prefill 8 --prompts 16777216"), "--prompts", "millions of prompts");
+  expect_refused(dssim(s + " --json /tmp"), "/tmp: is a folder", "a folder to write to");
+  expect_refused(dssim(s + " --json ''"), "is empty", "an output without a name");
+  expect_refused(dssim(s + " --requests -"), "--requests", "a table on standard output");
+  expect_refused(dssim("catalogue gpus --all"), "usage", "an option of the catalogue");
   expect_refused(dssim("catalogue gpu"), "did you mean 'gpus'?", "a mistyped section");
   expect_refused(dssim("catalogue gpus h100"), "h100-", "a mistyped GPU");
+}
+
+TEST(BadInput, AnAnswerThatCannotBeWrittenIsAFailure) {
+  const TemporaryFile scenario(".toml", kValid);
+  for (const std::string words : {"catalogue gpus", "fit $S", "$S", "$S --json -", "--help"}) {
+    const TemporaryFile error(".err");
+    const std::string command =
+        "S=" + scenario.path().string() + "; " + DSSIM_BINARY + " " + words + " >/dev/full 2>" + error.path().string();
+    EXPECT_EQ(WEXITSTATUS(std::system(command.c_str())), 1) << words;
+    EXPECT_NE(test::contents(error.path()).find("standard output: writing failed"), std::string::npos) << words;
+  }
 }
 
 TEST(BadInput, WhatDoesNotFitSaysWhatWould) {

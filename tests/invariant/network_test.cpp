@@ -10,6 +10,7 @@
 #include <set>
 #include <vector>
 
+#include "sim/engine/simulation.hpp"
 #include "sim/network/transfer.hpp"
 #include "tests/support/run_forked.hpp"
 

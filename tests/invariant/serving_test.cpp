@@ -39,7 +39,6 @@ std::vector<RequestRecord> simulate(const std::string& toml, bool work_ahead) {
   Service service(simulation, *scenario.requests, make_router(scenario.serving.router, scenario.seed), 0.01, recorder);
   for (const auto& stages : setup.placement.stage_gpus) {
     ReplicaShape shape;
-    shape.layers = scenario.model.architecture.layers;
     shape.stage_gpus = stages;
     shape.work_ahead = work_ahead;
     KvCache kv(setup.fit.memory.kv_tokens / 16, 16, false);
@@ -81,13 +80,24 @@ TEST(Serving, TwoRunsAreByteIdentical) {
 }
 
 TEST(Serving, EveryOfferedRequestEndsOnce) {
-  for (const char* serving : {"", "max_queue = 5\n", "kv_tokens = 9000\n", "replicas = 2\nprefix_cache = true\n",
-                              "policy = \"static-batch\"\n"}) {
-    const auto run = run_scenario(trace_run(serving, "40/s", 1500, "gpus = 2\n"), {"workload.timeout=60 s"});
+  struct Case {
+    const char *serving, *timeout;
+  };
+  for (const auto& [serving, timeout] : {
+           Case{"", "60 s"},
+           {"max_queue = 5\n", "60 s"},
+           {"kv_tokens = 9000\n", "60 s"},
+           {"replicas = 2\nprefix_cache = true\n", "60 s"},
+           {"policy = \"static-batch\"\n", "60 s"},
+           {"policy = \"static-batch\"\n", "4 s"},
+           {"max_queue = 30\n", "4 s"},
+       }) {
+    const auto run =
+        run_scenario(trace_run(serving, "40/s", 1500, "gpus = 2\n"), {std::string("workload.timeout=") + timeout});
     const ServingSummary& s = run.report.summary;
-    EXPECT_EQ(s.offered_count(), 1500u) << serving;
-    EXPECT_EQ(s.completed() + s.rejected(), 1500u) << serving;
-    EXPECT_EQ(s.unfinished(), 0u);
+    EXPECT_EQ(s.offered_count(), 1500u) << serving << timeout;
+    EXPECT_EQ(s.completed() + s.rejected(), 1500u) << serving << timeout;
+    EXPECT_EQ(s.unfinished(), 0u) << serving;
     EXPECT_EQ(run.rows.size(), s.completed());
     double share = 0;
     for (const double part : run.report.breakdown) share += part;
@@ -96,6 +106,16 @@ TEST(Serving, EveryOfferedRequestEndsOnce) {
     EXPECT_LE(run.report.utilisation.gpu, 1.0);
     EXPECT_LE(run.report.utilisation.kv_cache_peak, 1.0);
   }
+}
+
+TEST(Serving, TimeoutsOfAPipelineAreAllReported) {
+  const double unfinished = test::run_forked([] {
+    const auto run =
+        run_scenario(trace_run("pipeline_parallel = 2\n", "40/s", 1500, "gpus = 2\n"), {"workload.timeout=4 s"});
+    EXPECT_GT(run.report.summary.timed_out(), 0u);
+    return static_cast<double>(run.report.summary.unfinished());
+  });
+  EXPECT_EQ(unfinished, 0);
 }
 
 TEST(Serving, MoreOfAnythingNeverHurts) {

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // CSV, names, random streams and quantiles.
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -72,6 +75,33 @@ TEST(Files, AtomicFileLeavesNothingBehind) {
   }
   EXPECT_EQ(read_file(path), "whole");
   std::filesystem::remove(path);
+}
+
+// As root, a rename over /dev/null would take the device from the whole machine.
+TEST(Files, AtomicFileWritesToWhatIsNoPlainFile) {
+  const auto folder = std::filesystem::temp_directory_path() / "dssim_link_test";
+  std::filesystem::create_directories(folder);
+  const auto target = folder / "target.txt", link = folder / "link.txt", pipe = folder / "pipe";
+  std::ofstream(target) << "old";
+  std::filesystem::create_symlink(target, link);
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  const int reader = open(pipe.c_str(), O_RDONLY | O_NONBLOCK);
+  for (const auto& path : {link, pipe}) {
+    AtomicFile file(path);
+    file.write("new");
+    file.commit();
+  }
+  EXPECT_TRUE(std::filesystem::is_symlink(link));
+  EXPECT_EQ(read_file(target), "new");
+  EXPECT_TRUE(std::filesystem::is_fifo(pipe));
+  char bytes[4] = {};
+  EXPECT_EQ(read(reader, bytes, sizeof bytes), 3);
+  EXPECT_STREQ(bytes, "new");
+  close(reader);
+  EXPECT_THROW(AtomicFile{folder}, Error);
+  EXPECT_THROW(AtomicFile{folder / "nowhere" / "x.json"}, Error);
+  EXPECT_THROW(AtomicFile{""}, Error);
+  std::filesystem::remove_all(folder);
 }
 
 TEST(Files, TruncatedGzipIsRefused) {
