@@ -11,7 +11,7 @@
 // Prefill: a launch is a list of tiles, some 64 or 128 query rows of one head each over the KV before it
 // (FlashAttention's blocks).
 //   ideal = floor + max(all tiles' FLOPs / matrix rate, longest tile / one SM's rate, compulsory bytes / memory
-//                       bandwidth) + bytes of new keys and values / memory bandwidth, where the table includes their write
+//                       bandwidth) + bytes of new keys and values / memory bandwidth where the table has their write
 //   seconds = ideal / efficiency + empty blocks × 0.7 us / SMs
 // so half-empty tiles, idle SMs and the causal triangle are in the ideal. Its efficiency is a smooth function of (mean
 // KV length of a tile, number of tiles), which makes chunks on past KV and several chunks one lookup. Points weigh by
