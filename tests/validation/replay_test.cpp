@@ -20,9 +20,9 @@ namespace {
 const std::string kRoot = DSSIM_SOURCE_DIR;
 
 // Relative errors allowed: the project's bars.
-const std::map<std::string, double> kBars = {{"TPOT p50", 0.03}, {"TPOT p99", 0.05}, {"TTFT p50", 0.08},
-                                             {"TTFT p99", 0.12}, {"e2e mean", 0.03}, {"all median", 0.03},
-                                             {"all p90", 0.08},  {"decode median", 0.03}, {"decode p90", 0.08},
+const std::map<std::string, double> kBars = {{"TPOT p50", 0.03},     {"TPOT p99", 0.05},      {"TTFT p50", 0.08},
+                                             {"TTFT p99", 0.12},     {"e2e mean", 0.03},      {"all median", 0.03},
+                                             {"all p90", 0.08},      {"decode median", 0.03}, {"decode p90", 0.08},
                                              {"mixed median", 0.03}, {"mixed p90", 0.08}};
 
 struct Replay {
