@@ -11,12 +11,13 @@
 // Prefill: a launch is a list of tiles, some 64 or 128 query rows of one head each over the KV before it
 // (FlashAttention's blocks).
 //   ideal = floor + max(all tiles' FLOPs / matrix rate, longest tile / one SM's rate, compulsory bytes / memory
-//   bandwidth) + bytes of writing the new keys and values, where the table was measured with that / memory bandwidth
+//                       bandwidth) + bytes of new keys and values / memory bandwidth where the table has their write
 //   seconds = ideal / efficiency + empty blocks × 0.7 us / SMs
 // so half-empty tiles, idle SMs and the causal triangle are in the ideal. Its efficiency is a smooth function of (mean
 // KV length of a tile, number of tiles), which makes chunks on past KV and several chunks one lookup. Points weigh by
 // inverse fourth power of their distance in log2 of those two, and of KV heads and group: the asked head counts first,
-// their neighbours where there are none. Units: SI. Tested by tests/unit/attention_table_test.cpp.
+// their neighbours where there are none. Units: SI. Tested by tests/unit/cost_model_test.cpp and
+// tests/validation/kernels_test.cpp.
 
 #include <map>
 #include <span>

@@ -3,7 +3,7 @@
 
 // Kernels whose time is a matter of bytes: element-wise kernels, copies and collectives inside a node. Each is one
 // curve of efficiency against size, ideal = floor + bytes moved / bandwidth. Tested by
-// tests/unit/bandwidth_tables_test.cpp.
+// tests/unit/cost_model_test.cpp and tests/validation/kernels_test.cpp.
 
 #include <map>
 #include <span>

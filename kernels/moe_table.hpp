@@ -8,7 +8,7 @@
 //                          min(E, k T)/ep              in a table measured with tokens spread evenly
 // Efficiency is interpolated in log tokens along the measured layer; one that was not measured reads the nearest by
 // width of an expert's slice, experts on the GPU and experts per token. `tokens` counts every token of the step, not a
-// GPU's share. Tested by tests/unit/moe_table_test.cpp.
+// GPU's share. Tested by tests/unit/cost_model_test.cpp and tests/validation/kernels_test.cpp.
 
 #include <span>
 #include <vector>

@@ -5,11 +5,13 @@
 // reads what kernels/profiles/build_profiles.py and dssim-calibrate write.
 //
 //   stack.toml                     what was measured on, and what the engine adds (docs/profiles.md lists the keys)
-//   gemm[.<format>].csv[.gz]       dtype,m,n,k,seconds                 out[m,n] = in[m,k] × weights[k,n]
-//   attention[.<format>].csv[.gz]  dtype,kv_dtype,batch,q_len,past_len,heads,kv_heads,head_dim,seconds; q_len 1 =
-//   decode moe[.<format>].csv[.gz]        dtype,distribution,hidden,ffn,top_k,experts,tp,ep,tokens,seconds; balanced or
-//   power_law elementwise.csv[.gz]           kernel,dtype,rows,width,seconds all_reduce, nccl .csv[.gz]
-//   collective,gpus,bytes,seconds copy.csv[.gz]                  kernel,bytes,seconds
+//   gemm[.<format>].csv[.gz]       dtype,m,n,k,seconds: out[m,n] = in[m,k] × weights[k,n]
+//   attention[.<format>].csv[.gz]  dtype,kv_dtype,batch,q_len,past_len,heads,kv_heads,head_dim,seconds: q_len 1 = decode
+//   moe[.<format>].csv[.gz]        dtype,distribution,hidden,ffn,top_k,experts,tp,ep,tokens,seconds: distribution is
+//                                  balanced or power_law
+//   elementwise.csv[.gz]           kernel,dtype,rows,width,seconds
+//   all_reduce, nccl .csv[.gz]     collective,gpus,bytes,seconds
+//   copy.csv[.gz]                  kernel,bytes,seconds
 // A table split by number format (gemm.fp8.csv.gz) is read only where that format is asked for; in one that is not
 // split, rows of other formats are passed over. Further columns are ignored. Seconds > 0, sizes > 0 (past_len and
 // counts ≥ 0), each checked. Units: seconds and bytes. Errors: Error(bad_input), "file:line: column: what is wrong".

@@ -19,7 +19,7 @@ struct StackMemory {
 
 // The attention kernels, which decide what a decode costs beside a prefill chunk and in a padded graph.
 //   flash2  decodes in the launch of a prefill chunk take a whole 128-row tile for each query head; in a captured graph
-//   the KV splits were fixed at capture, for the padded batch (FlashAttention-2)
+//           the KV splits were fixed at capture, for the padded batch (FlashAttention-2)
 //   flash3  the query heads of one KV head share a tile, and splits are chosen at run time (FlashAttention-3)
 enum class AttentionKernel : uint8_t { flash2, flash3 };
 

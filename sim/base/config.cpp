@@ -182,10 +182,15 @@ Config::Kind Config::kind(std::string_view key) const {
 
 std::string Config::where(std::string_view key) const {
   const std::string path = joined(path_, key);
-  if (const auto set = document_->set.find(path); set != document_->set.end())
-    return fmt::format("--set {}: {}", set->second, path);
+  // The option that gave this key, or a table around it.
+  for (auto end = path.size(); end != std::string::npos && end > 0; end = path.rfind('.', end - 1))
+    if (const auto set = document_->set.find(path.substr(0, end)); set != document_->set.end())
+      return fmt::format("--set {}: {}", set->second, path);
   const toml::node* node = key.empty() ? nullptr : as_table(table_).get(key);
   auto line = node != nullptr ? node->source().begin.line : as_table(table_).source().begin.line;
+  if (node != nullptr && node->source().begin.line == 0)  // a table that options alone brought about
+    for (const auto& [given, text] : document_->set)
+      if (given.starts_with(path + ".")) return fmt::format("--set {}: {}", text, path);
   if (line == 0) line = 1;
   return path.empty() ? fmt::format("{}:{}", document_->name, line)
                       : fmt::format("{}:{}: {}", document_->name, line, path);

@@ -47,9 +47,7 @@ bool needs_network_all_reduce(const Scenario& scenario, const Placement& placeme
 std::function<Price(double)> network_all_reduce(const ClusterNetwork& network, int first_gpu, int gpus) {
   std::vector<int> group(static_cast<size_t>(gpus));
   std::iota(group.begin(), group.end(), first_gpu);
-  return [ring = RingAllReduce(network, group)](double bytes) {
-    return Price{ring.time_s(bytes), Coverage::outside};
-  };
+  return [ring = RingAllReduce(network, group)](double bytes) { return Price{ring.time_s(bytes), Coverage::outside}; };
 }
 
 // Weights from the cluster's storage, every node that holds a stage reading at once.
@@ -89,8 +87,15 @@ DeploymentSetup set_up(const Scenario& scenario) {
     options.all_reduce = network_all_reduce(*setup.network, setup.placement.stage_gpus[0][0], options.tensor_parallel);
   setup.steps = std::make_unique<StepModel>(scenario.model.architecture, options, *setup.cost);
   if (setup.cost->transferred())
-    setup.notes.push_back(fmt::format("no kernels were measured on {}: times are carried over from {}",
-                                      cluster.gpu.name, setup.cost->stack().gpu));
+    setup.notes.push_back(
+        setup.cost->stack().gpu == cluster.gpu.name
+            ? fmt::format("figures of {} are overridden: times measured on it are carried over to them",
+                          cluster.gpu.name)
+            : fmt::format("no kernels were measured on {}: times are carried over from {}", cluster.gpu.name,
+                          setup.cost->stack().gpu));
+  if (const int64_t idle = cluster.gpus - d.gpus() * scenario.serving.replicas; idle > 0)
+    setup.notes.push_back(fmt::format("{} of the cluster's {} GPUs belong to no replica{}", idle, cluster.gpus,
+                                      idle >= d.gpus() ? "; serving.replicas = \"max\" takes as many as fit" : ""));
 
   FitReport& fit = setup.fit;
   fit.setup = describe(scenario, *setup.cost);

@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <limits>
 
 #include "sim/base/progress.hpp"
 #include "sim/serving/policy.hpp"
@@ -41,18 +42,25 @@ class EncoderStream final : public RequestStream {
 
 class Observer final : public ServiceObserver {
  public:
-  Observer(const Scenario& scenario, const RunOptions& options, const Simulation& simulation)
+  Observer(const Scenario& scenario, const RunOptions& options, const Simulation& simulation, int64_t kv_tokens)
       : summary(scenario.objective),
         simulation_(simulation),
         progress_(options.progress),
         expected_(scenario.requests->expected_requests()),
-        positions_(scenario.model.architecture.max_positions) {
+        limit_(scenario.serving.limits.max_request_tokens),
+        positions_(scenario.model.architecture.max_positions),
+        kv_tokens_(scenario.model.architecture.is_encoder() ? std::numeric_limits<int64_t>::max() : kv_tokens) {
     if (options.requests_csv) csv_.emplace(*options.requests_csv);
   }
 
   void request_offered(const Request& request) override {
     summary.offered(request.arrival_s);
-    if (request.input_tokens + request.output_tokens > positions_) ++beyond_positions;
+    const int64_t tokens = request.input_tokens + request.output_tokens;
+    if (tokens > limit_) return;
+    if (tokens - 1 > kv_tokens_)
+      ++beyond_kv_;
+    else if (tokens > positions_)
+      ++beyond_positions_;
   }
   void request_ended(const RequestRecord& record) override {
     summary.finished(record);
@@ -63,8 +71,18 @@ class Observer final : public ServiceObserver {
     if (csv_) csv_->commit();
   }
 
+  // What to know about requests that are too long: each is counted once.
+  void add_notes(std::vector<std::string>& notes) const {
+    if (beyond_kv_ > 0)
+      notes.push_back(fmt::format("{} requests are refused: longer than the {} tokens that the KV cache holds",
+                                  beyond_kv_, kv_tokens_));
+    if (beyond_positions_ > 0)
+      notes.push_back(fmt::format(
+          "{} requests are longer than the model's {} positions; serving.max_model_tokens would refuse them",
+          beyond_positions_, positions_));
+  }
+
   ServingSummary summary;
-  uint64_t beyond_positions = 0;
 
  private:
   void show_progress() {
@@ -75,9 +93,9 @@ class Observer final : public ServiceObserver {
   const Simulation& simulation_;
   Progress progress_;
   std::optional<uint64_t> expected_;
-  int64_t positions_;
+  int64_t limit_, positions_, kv_tokens_;
   std::optional<RequestsCsv> csv_;
-  uint64_t ended_ = 0;
+  uint64_t ended_ = 0, beyond_kv_ = 0, beyond_positions_ = 0;
 };
 
 void add_replicas(Service& service, const Scenario& scenario, DeploymentSetup& setup) {
@@ -157,7 +175,7 @@ ServingReport run_serving(Scenario& scenario, const RunOptions& options) {
   require_fit(setup.fit);
 
   Simulation simulation(*setup.network);
-  Observer observer(scenario, options, simulation);
+  Observer observer(scenario, options, simulation, setup.fit.memory.kv_tokens);
   EncoderStream encoder_stream(*scenario.requests);
   RequestStream& requests = scenario.model.architecture.is_encoder() ? encoder_stream : *scenario.requests;
   Service service(simulation, requests, make_router(scenario.serving.router, scenario.seed),
@@ -194,10 +212,7 @@ ServingReport run_serving(Scenario& scenario, const RunOptions& options) {
                        .gpu_bytes_per_s = scenario.cluster.gpu.memory_bytes_per_s});
   report.fit = std::move(setup.fit);
   report.notes = std::move(setup.notes);
-  if (observer.beyond_positions > 0)
-    report.notes.push_back(
-        fmt::format("{} requests are longer than the model's {} positions; serving.max_model_tokens would refuse them",
-                    observer.beyond_positions, scenario.model.architecture.max_positions));
+  observer.add_notes(report.notes);
   report.summary = std::move(observer.summary);
   report.capital_usd = scenario.cluster.price_usd();
   report.power_w = scenario.cluster.power_w();

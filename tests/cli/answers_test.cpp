@@ -143,6 +143,25 @@ TEST(Answers, CtrlCEndsWithThePartialAnswer) {
   EXPECT_GT(answer["requests"]["unfinished"], 0);
 }
 
+TEST(Answers, NotesSayWhatIsUnusual) {
+  const auto notes = [](const std::string& options) {
+    return run_json(kScenario + " --set workload.requests=20 " + options)
+        .value("notes", nlohmann::json::array())
+        .dump();
+  };
+  EXPECT_EQ(notes(""), "[]");
+  EXPECT_NE(notes("--set 'cluster.override.gpu.memory_bandwidth=4.8 TB/s'").find("h100-sxm are overridden"),
+            std::string::npos);
+  EXPECT_NE(notes("--set cluster.node=rtx-4090-1 --set model.weights=fp8 --set serving.stack=vllm-0.14")
+                .find("no kernels were measured on rtx-4090"),
+            std::string::npos);
+  EXPECT_NE(
+      notes("--set cluster.gpus=8 --set serving.replicas=5").find("3 of the cluster's 8 GPUs belong to no replica"),
+      std::string::npos);
+  EXPECT_NE(notes("--set serving.kv_tokens=2048 --set workload.requests=200").find("longer than the 2048 tokens"),
+            std::string::npos);
+}
+
 TEST(Answers, OverridesChangeTheAnswer) {
   const std::string step = "step " + kScenario + " --decode 32 --kv 2048";
   const double base = run_json(step)["step_s"];

@@ -81,6 +81,8 @@ const Case kCases[] = {
     {"workload.prompt.tokens=0", "workload.prompt.tokens"},
     {"workload.prompt.tokens=nan", "workload.prompt.tokens"},
     {"workload.prompt.token=5", "did you mean 'tokens'?"},
+    {"workload.prompt.tokens={ lognormal = { median = -3, sigma = 1, max = 9 } }", "--set workload.prompt.tokens="},
+    {"a.b=1", "--set a.b=1: a: unknown key 'a'"},
     {"workload.users=5", "users"},
     {"workload.timeout=0 s", "workload.timeout"},
     {"slo.ttft_p99=5", "the unit is missing"},
@@ -136,6 +138,7 @@ TEST(BadInput, Files) {
   expect_refused(with_csv("arrival,input,output\n0,0,5\n"), ":2:", "an empty prompt");
   expect_refused(with_csv("arrival,input,output\n"), ".csv", "no rows");
   expect_refused(with_csv(""), ".csv", "an empty file");
+  expect_refused(with_csv("arrival,input,output\n0,10,\x1b[31m5\n"), "'?[31m5'", "a sequence that terminals obey");
 }
 
 TEST(BadInput, CommandLine) {

@@ -90,8 +90,7 @@ void Batch::write(const BatchLayout& l, int* to) const {
   for (std::size_t i = 0; i < decodes_.size(); ++i) {
     const Decode& d = decodes_[i];
     to[l.decode_kv + static_cast<int>(i)] = d.kv_tokens;
-    std::copy_n(d.pages.begin(), pages_for(d.kv_tokens),
-                to + l.decode_pages + static_cast<long>(i) * l.decode_width);
+    std::copy_n(d.pages.begin(), pages_for(d.kv_tokens), to + l.decode_pages + static_cast<long>(i) * l.decode_width);
     to[l.head_rows + row++] = put(d.id, d.kv_tokens - 1, slot_of(d.pages, d.kv_tokens - 1));
   }
   for (int i = static_cast<int>(decodes_.size()); i < l.decodes; ++i) {  // padding attends to one token of page 0
@@ -103,11 +102,13 @@ void Batch::write(const BatchLayout& l, int* to) const {
   for (std::size_t i = 0; i < chunks_.size(); ++i) {
     const Chunk& c = chunks_[i];
     int length = c.past + static_cast<int>(c.ids.size());
-    to[l.query_start + static_cast<int>(i) + 1] = to[l.query_start + static_cast<int>(i)] + static_cast<int>(c.ids.size());
+    to[l.query_start + static_cast<int>(i) + 1] =
+        to[l.query_start + static_cast<int>(i)] + static_cast<int>(c.ids.size());
     to[l.chunk_kv + static_cast<int>(i)] = length;
     std::copy_n(c.pages.begin(), pages_for(length), to + l.chunk_pages + static_cast<long>(i) * l.chunk_width);
     int last = 0;
-    for (int p = c.past; p < length; ++p) last = put(c.ids[static_cast<std::size_t>(p - c.past)], p, slot_of(c.pages, p));
+    for (int p = c.past; p < length; ++p)
+      last = put(c.ids[static_cast<std::size_t>(p - c.past)], p, slot_of(c.pages, p));
     if (c.yields_token) to[l.head_rows + row++] = last;
   }
   while (token < l.tokens) put(0, 0, 0);

@@ -33,10 +33,10 @@ struct BatchShape {
 struct BatchLayout {
   BatchShape shape;
   bool graph = false;
-  int tokens = 0;   // padded
-  int decodes = 0;  // padded
-  int rows = 0;     // padded
-  int context = 0;  // KV tokens that the split of decode attention is made for
+  int tokens = 0;                         // padded
+  int decodes = 0;                        // padded
+  int rows = 0;                           // padded
+  int context = 0;                        // KV tokens that the split of decode attention is made for
   int decode_width = 0, chunk_width = 0;  // pages per row of the page tables
   int ids = 0, positions = 0, slots = 0, head_rows = 0, decode_kv = 0, query_start = 0, chunk_kv = 0, decode_pages = 0,
       chunk_pages = 0;

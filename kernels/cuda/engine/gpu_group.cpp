@@ -27,12 +27,12 @@ GpuGroup::GpuGroup(const ModelShape& shape, const EngineLimits& limits, const Gr
   auto gpus = static_cast<std::size_t>(shape.gpus);
   communicators_ = make_communicators(shape.gpus);
   models_.resize(gpus);
-  std::size_t ints = static_cast<std::size_t>(limits.tokens + limits.sequences + 512) * 8 +
-                     static_cast<std::size_t>(limits.sequences + 512) *
-                         static_cast<std::size_t>(limits.context / kPageTokens + 2);
+  std::size_t ints =
+      static_cast<std::size_t>(limits.tokens + limits.sequences + 512) * 8 +
+      static_cast<std::size_t>(limits.sequences + 512) * static_cast<std::size_t>(limits.context / kPageTokens + 2);
   DSSIM_CUDA(cudaHostAlloc(&input_, ints * sizeof(int), cudaHostAllocPortable));
-  DSSIM_CUDA(cudaHostAlloc(&tokens_, static_cast<std::size_t>(limits.sequences + 512) * sizeof(int),
-                           cudaHostAllocPortable));
+  DSSIM_CUDA(
+      cudaHostAlloc(&tokens_, static_cast<std::size_t>(limits.sequences + 512) * sizeof(int), cudaHostAllocPortable));
   for (int g = 1; g < shape.gpus; ++g) threads_.emplace_back([this, g] { serve(g); });
   on_every_gpu([&](int g) {
     DSSIM_CUDA(cudaSetDevice(g));

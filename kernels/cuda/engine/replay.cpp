@@ -169,7 +169,8 @@ void replay(const Options& options) {
               static_cast<long>(blocks));
 
   Server warm_up(group, scheduler_for(scenario, blocks), blocks);
-  HostTimeRequests batches(std::min(limits.max_sequences, blocks / 4), std::min(limits.max_batched_tokens, longest / 2));
+  HostTimeRequests batches(std::min(limits.max_sequences, blocks / 4),
+                           std::min(limits.max_batched_tokens, longest / 2));
   warm_up.serve(batches, [](const RequestRecord&) {});
   HostTimes times = host_times(warm_up.iterations(), group.model(0).shape().layers);
   times.layer_gap_s = group.layer_gap_seconds();

@@ -33,7 +33,8 @@ void Server::wait_until(double time_s) const {
   while (!stop_requested()) {
     double left = time_s - now();
     if (left <= 0) return;
-    if (left > 2 * kSleep) std::this_thread::sleep_for(std::chrono::duration<double>(std::min(left - 2 * kSleep, 0.05)));
+    if (left > 2 * kSleep)
+      std::this_thread::sleep_for(std::chrono::duration<double>(std::min(left - 2 * kSleep, 0.05)));
   }
 }
 

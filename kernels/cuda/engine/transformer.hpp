@@ -78,8 +78,18 @@ class Transformer {
 
  private:
   enum Kind : unsigned {  // of kernels, to run some of them only
-    kNorm = 1, kQkv = 2, kRope = 4, kAttention = 8, kO = 16, kGateUp = 32, kActivation = 64, kDown = 128, kReduce = 256,
-    kLayerKinds = 511, kEnds = 512, kAll = 1023
+    kNorm = 1,
+    kQkv = 2,
+    kRope = 4,
+    kAttention = 8,
+    kO = 16,
+    kGateUp = 32,
+    kActivation = 64,
+    kDown = 128,
+    kReduce = 256,
+    kLayerKinds = 511,
+    kEnds = 512,
+    kAll = 1023
   };
   bool runs(Kind kind) const { return (kinds_ & kind) != 0; }
 
@@ -116,7 +126,7 @@ class Transformer {
   std::unique_ptr<Buffer> input_, residual_, x_, normed_, qkv_, queries_, attended_, gate_up_, activated_;
   std::unique_ptr<Buffer> head_residual_, head_x_, logits_part_, logits_gathered_, logits_, tokens_;
   std::unique_ptr<Buffer> decode_workspace_, sample_workspace_;
-  int decode_rows_ = 0;  // the largest batch that decode_workspace_ is for
+  int decode_rows_ = 0;                                      // the largest batch that decode_workspace_ is for
   std::map<std::pair<int, int>, cudaGraphExec_t> captured_;  // (batch, context)
 };
 

@@ -50,8 +50,11 @@ class Reference {
       const Transformer& t = group.model(g);
       const ModelShape& s = t.shape();
       auto count = [](int a, int b) { return static_cast<std::size_t>(a) * static_cast<std::size_t>(b); };
-      Part part{s, read(t.embedding_table(), count(s.vocabulary, s.hidden)),
-                read(t.head(), count(s.vocabulary, s.hidden)), read(t.final_norm(), count(s.hidden, 1)), {}};
+      Part part{s,
+                read(t.embedding_table(), count(s.vocabulary, s.hidden)),
+                read(t.head(), count(s.vocabulary, s.hidden)),
+                read(t.final_norm(), count(s.hidden, 1)),
+                {}};
       for (const auto& l : t.layers()) {
         part.layers.push_back({read(*l.qkv, count(s.q_width() + 2 * s.kv_width(), s.hidden)),
                                read(*l.o, count(s.hidden, s.q_width())), read(*l.gate_up, count(2 * s.ffn, s.hidden)),
@@ -188,7 +191,8 @@ class EngineCheck {
     ends_.push_back({&t, position + 1});
   }
   void chunk(const Tested& t, int past, int tokens, bool ends) {
-    batch_.add_chunk(t.pages, past, std::span(t.ids).subspan(static_cast<std::size_t>(past), static_cast<std::size_t>(tokens)), ends);
+    batch_.add_chunk(t.pages, past,
+                     std::span(t.ids).subspan(static_cast<std::size_t>(past), static_cast<std::size_t>(tokens)), ends);
     if (ends) ends_.push_back({&t, past + tokens});
   }
   // Runs what was added and compares every row of logits.
