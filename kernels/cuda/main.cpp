@@ -8,11 +8,11 @@
 #include <sstream>
 
 #ifdef DSSIM_ENGINE
-#include "engine/replay.hpp"
+#include "kernels/cuda/engine/replay.hpp"
 #endif
-#include "measure/bench.hpp"
-#include "measure/gpu.hpp"
-#include "ops/status.hpp"
+#include "kernels/cuda/measure/bench.hpp"
+#include "kernels/cuda/measure/gpu.hpp"
+#include "kernels/cuda/ops/status.hpp"
 
 namespace {
 

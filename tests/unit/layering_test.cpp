@@ -19,7 +19,12 @@ const std::vector<std::string> kLayers{"sim/base",    "sim/engine",  "platforms"
                                        "sim/results", "sim/network", "sim/storage", "sim/serving", "sim/training",
                                        "sim/report",  "sim/study",   "sim/cli"};
 
+// dssim-calibrate is a program like the command line: it stands on every library, and nothing stands on it.
 int layer_of(const std::string& path) {
+  if (path.starts_with("kernels/cuda/")) return static_cast<int>(kLayers.size());
+  // dssim-calibrate is a program, and its engine runs under the scheduler: above every library, as sim/cli.
+  if (path.starts_with("kernels/cuda/engine/") || path == "kernels/cuda/main.cpp")
+    return static_cast<int>(kLayers.size());
   for (size_t i = 0; i < kLayers.size(); ++i)
     if (path.starts_with(kLayers[i] + "/")) return static_cast<int>(i);
   return -1;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "batch.hpp"
+#include "kernels/cuda/engine/batch.hpp"
 
 #include <algorithm>
 
-#include "../ops/attention.hpp"
+#include "kernels/cuda/ops/attention.hpp"
 
 namespace dssim::cuda {
 namespace {

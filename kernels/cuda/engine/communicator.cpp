@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "communicator.hpp"
+#include "kernels/cuda/engine/communicator.hpp"
 
 #include <string>
 
-#include "../ops/status.hpp"
+#include "kernels/cuda/ops/status.hpp"
 
 #ifdef DSSIM_NCCL
 #include <nccl.h>

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "gpu_group.hpp"
+#include "kernels/cuda/engine/gpu_group.hpp"
 
 #include <cstdio>
 #include <cstdlib>
 
-#include "../ops/attention.hpp"
+#include "kernels/cuda/ops/attention.hpp"
 
 namespace dssim::cuda {
 namespace {

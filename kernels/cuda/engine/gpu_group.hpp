@@ -10,7 +10,7 @@
 #include <thread>
 #include <vector>
 
-#include "transformer.hpp"
+#include "kernels/cuda/engine/transformer.hpp"
 
 namespace dssim::cuda {
 

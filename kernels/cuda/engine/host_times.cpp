@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "host_times.hpp"
+#include "kernels/cuda/engine/host_times.hpp"
 
 #include <algorithm>
 #include <cstdio>

@@ -10,7 +10,7 @@
 #include <span>
 #include <string>
 
-#include "server.hpp"
+#include "kernels/cuda/engine/server.hpp"
 
 namespace dssim::cuda {
 

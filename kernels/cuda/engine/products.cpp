@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "products.hpp"
+#include "kernels/cuda/engine/products.hpp"
 
 #include <string>
 
-#include "../ops/status.hpp"
+#include "kernels/cuda/ops/status.hpp"
 
 namespace dssim::cuda {
 namespace {

@@ -9,7 +9,7 @@
 #include <memory>
 #include <vector>
 
-#include "../ops/gemm.hpp"
+#include "kernels/cuda/ops/gemm.hpp"
 
 namespace dssim::cuda {
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "replay.hpp"
+#include "kernels/cuda/engine/replay.hpp"
 
 #include <fmt/format.h>
 
@@ -9,9 +9,9 @@
 #include <iostream>
 #include <string>
 
-#include "../measure/gpu.hpp"
-#include "../ops/attention.hpp"
-#include "host_times.hpp"
+#include "kernels/cuda/engine/host_times.hpp"
+#include "kernels/cuda/measure/gpu.hpp"
+#include "kernels/cuda/ops/attention.hpp"
 #include "sim/base/error.hpp"
 #include "sim/engine/simulation.hpp"
 #include "sim/serving/policy.hpp"

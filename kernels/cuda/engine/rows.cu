@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "rows.hpp"
+#include "kernels/cuda/engine/rows.hpp"
 
-#include "../ops/status.hpp"
+#include "kernels/cuda/ops/status.hpp"
 
 namespace dssim::cuda {
 namespace {

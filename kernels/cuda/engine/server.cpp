@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "server.hpp"
+#include "kernels/cuda/engine/server.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -7,8 +7,8 @@
 #include <random>
 #include <thread>
 
-#include "../measure/meter.hpp"
-#include "../ops/attention.hpp"
+#include "kernels/cuda/measure/meter.hpp"
+#include "kernels/cuda/ops/attention.hpp"
 #include "sim/base/error.hpp"
 #include "sim/engine/simulation.hpp"
 

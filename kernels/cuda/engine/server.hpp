@@ -6,7 +6,7 @@
 #include <functional>
 #include <vector>
 
-#include "gpu_group.hpp"
+#include "kernels/cuda/engine/gpu_group.hpp"
 #include "sim/serving/scheduler.hpp"
 #include "workloads/request_stream.hpp"
 

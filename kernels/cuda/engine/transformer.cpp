@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "transformer.hpp"
+#include "kernels/cuda/engine/transformer.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <set>
 #include <string>
 
-#include "../measure/meter.hpp"
-#include "../ops/attention.hpp"
-#include "rows.hpp"
+#include "kernels/cuda/engine/rows.hpp"
+#include "kernels/cuda/measure/meter.hpp"
+#include "kernels/cuda/ops/attention.hpp"
 
 namespace dssim::cuda {
 namespace {

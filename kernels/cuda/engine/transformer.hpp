@@ -19,11 +19,11 @@
 #include <utility>
 #include <vector>
 
-#include "../measure/buffer.hpp"
-#include "../ops/elementwise.hpp"
-#include "batch.hpp"
-#include "communicator.hpp"
-#include "products.hpp"
+#include "kernels/cuda/engine/batch.hpp"
+#include "kernels/cuda/engine/communicator.hpp"
+#include "kernels/cuda/engine/products.hpp"
+#include "kernels/cuda/measure/buffer.hpp"
+#include "kernels/cuda/ops/elementwise.hpp"
 
 namespace dssim::cuda {
 

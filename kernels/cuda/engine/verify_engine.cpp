@@ -5,10 +5,10 @@
 #include <cstdio>
 #include <numeric>
 
-#include "gpu_group.hpp"
-#include "replay.hpp"
+#include "kernels/cuda/engine/gpu_group.hpp"
+#include "kernels/cuda/engine/replay.hpp"
 
-#include "../ops/attention.hpp"
+#include "kernels/cuda/ops/attention.hpp"
 
 namespace dssim::cuda {
 namespace {

@@ -10,9 +10,9 @@
 #include <string>
 #include <vector>
 
-#include "meter.hpp"
-#include "nvml.hpp"
-#include "profile.hpp"
+#include "kernels/cuda/measure/meter.hpp"
+#include "kernels/cuda/measure/nvml.hpp"
+#include "kernels/cuda/measure/profile.hpp"
 
 namespace dssim::cuda {
 

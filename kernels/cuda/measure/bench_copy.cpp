@@ -5,8 +5,8 @@
 #include <cstring>
 #include <memory>
 
-#include "bench.hpp"
-#include "buffer.hpp"
+#include "kernels/cuda/measure/bench.hpp"
+#include "kernels/cuda/measure/buffer.hpp"
 
 namespace dssim::cuda {
 namespace {

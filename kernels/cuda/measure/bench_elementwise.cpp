@@ -6,10 +6,10 @@
 #include <set>
 #include <tuple>
 
-#include "../ops/attention.hpp"
-#include "../ops/elementwise.hpp"
-#include "bench.hpp"
-#include "buffer.hpp"
+#include "kernels/cuda/measure/bench.hpp"
+#include "kernels/cuda/measure/buffer.hpp"
+#include "kernels/cuda/ops/attention.hpp"
+#include "kernels/cuda/ops/elementwise.hpp"
 
 namespace dssim::cuda {
 namespace {

@@ -5,10 +5,10 @@
 #include <set>
 #include <tuple>
 
-#include "../ops/gemm.hpp"
-#include "bench.hpp"
-#include "buffer.hpp"
-#include "shapes.hpp"
+#include "kernels/cuda/measure/bench.hpp"
+#include "kernels/cuda/measure/buffer.hpp"
+#include "kernels/cuda/measure/shapes.hpp"
+#include "kernels/cuda/ops/gemm.hpp"
 
 namespace dssim::cuda {
 namespace {

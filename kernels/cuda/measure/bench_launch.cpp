@@ -7,8 +7,8 @@
 //   graph_launch_host  host seconds to launch a graph of `nodes`
 //   graph_round_trip   host seconds from a graph launch to its end being seen
 //   graph_instantiate  host seconds to build the executable graph
-#include "bench.hpp"
-#include "buffer.hpp"
+#include "kernels/cuda/measure/bench.hpp"
+#include "kernels/cuda/measure/buffer.hpp"
 
 namespace dssim::cuda {
 namespace {

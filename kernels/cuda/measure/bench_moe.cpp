@@ -8,10 +8,10 @@
 #include <set>
 #include <tuple>
 
-#include "../ops/elementwise.hpp"
-#include "../ops/moe.hpp"
-#include "bench.hpp"
-#include "buffer.hpp"
+#include "kernels/cuda/measure/bench.hpp"
+#include "kernels/cuda/measure/buffer.hpp"
+#include "kernels/cuda/ops/elementwise.hpp"
+#include "kernels/cuda/ops/moe.hpp"
 
 namespace dssim::cuda {
 namespace {

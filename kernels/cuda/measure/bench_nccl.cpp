@@ -12,8 +12,8 @@
 #include <thread>
 #include <tuple>
 
-#include "bench.hpp"
-#include "buffer.hpp"
+#include "kernels/cuda/measure/bench.hpp"
+#include "kernels/cuda/measure/buffer.hpp"
 
 #ifdef DSSIM_NCCL
 #include <nccl.h>

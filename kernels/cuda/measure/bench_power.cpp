@@ -5,11 +5,11 @@
 #include <cstdio>
 #include <thread>
 
-#include "../ops/attention.hpp"
-#include "../ops/elementwise.hpp"
-#include "../ops/gemm.hpp"
-#include "bench.hpp"
-#include "buffer.hpp"
+#include "kernels/cuda/measure/bench.hpp"
+#include "kernels/cuda/measure/buffer.hpp"
+#include "kernels/cuda/ops/attention.hpp"
+#include "kernels/cuda/ops/elementwise.hpp"
+#include "kernels/cuda/ops/gemm.hpp"
 
 namespace dssim::cuda {
 namespace {

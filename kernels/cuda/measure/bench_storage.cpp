@@ -12,8 +12,8 @@
 #include <stdexcept>
 #include <thread>
 
-#include "bench.hpp"
-#include "buffer.hpp"
+#include "kernels/cuda/measure/bench.hpp"
+#include "kernels/cuda/measure/buffer.hpp"
 
 namespace dssim::cuda {
 namespace {

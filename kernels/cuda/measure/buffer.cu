@@ -3,7 +3,7 @@
 #include <cuda_fp16.h>
 #include <cuda_fp8.h>
 
-#include "buffer.hpp"
+#include "kernels/cuda/measure/buffer.hpp"
 
 namespace dssim::cuda {
 namespace {

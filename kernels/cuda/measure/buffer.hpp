@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "../ops/status.hpp"
+#include "kernels/cuda/ops/status.hpp"
 
 namespace dssim::cuda {
 

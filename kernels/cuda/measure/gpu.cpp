@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "gpu.hpp"
+#include "kernels/cuda/measure/gpu.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 
-#include "../ops/status.hpp"
+#include "kernels/cuda/ops/status.hpp"
 
 namespace dssim::cuda {
 namespace {

@@ -3,7 +3,7 @@
 // build, when the GPU is older than the kernels need, or when too little of its memory is free.
 #pragma once
 
-#include "bench.hpp"
+#include "kernels/cuda/measure/bench.hpp"
 
 namespace dssim::cuda {
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "meter.hpp"
+#include "kernels/cuda/measure/meter.hpp"
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <thread>
 
-#include "../ops/status.hpp"
+#include "kernels/cuda/ops/status.hpp"
 
 namespace dssim::cuda {
 namespace {

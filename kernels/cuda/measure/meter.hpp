@@ -13,7 +13,7 @@
 #include <optional>
 #include <vector>
 
-#include "nvml.hpp"
+#include "kernels/cuda/measure/nvml.hpp"
 
 namespace dssim::cuda {
 

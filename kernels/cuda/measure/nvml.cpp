@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "nvml.hpp"
+#include "kernels/cuda/measure/nvml.hpp"
 
 #include <cuda_runtime.h>
 #include <dlfcn.h>
 
-#include "../ops/status.hpp"
+#include "kernels/cuda/ops/status.hpp"
 
 namespace dssim::cuda {
 namespace {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "profile.hpp"
+#include "kernels/cuda/measure/profile.hpp"
 
 #include <cstdio>
 #include <cstdlib>
 #include <iomanip>
 #include <stdexcept>
 
-#include "../ops/status.hpp"
+#include "kernels/cuda/ops/status.hpp"
 
 namespace dssim::cuda {
 namespace {

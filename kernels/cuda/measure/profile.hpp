@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "meter.hpp"
+#include "kernels/cuda/measure/meter.hpp"
 
 namespace dssim::cuda {
 

@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "../ops/attention.hpp"
-#include "../ops/elementwise.hpp"
-#include "../ops/gemm.hpp"
-#include "../ops/moe.hpp"
-#include "bench.hpp"
-#include "buffer.hpp"
+#include "kernels/cuda/measure/bench.hpp"
+#include "kernels/cuda/measure/buffer.hpp"
+#include "kernels/cuda/ops/attention.hpp"
+#include "kernels/cuda/ops/elementwise.hpp"
+#include "kernels/cuda/ops/gemm.hpp"
+#include "kernels/cuda/ops/moe.hpp"
 
 namespace dssim::cuda {
 namespace {

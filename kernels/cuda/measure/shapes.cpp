@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "shapes.hpp"
+#include "kernels/cuda/measure/shapes.hpp"
 
 #include <algorithm>
 #include <set>

@@ -7,9 +7,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "attention.hpp"
-#include "softmax.cuh"
-#include "status.hpp"
+#include "kernels/cuda/ops/attention.hpp"
+#include "kernels/cuda/ops/softmax.cuh"
+#include "kernels/cuda/ops/status.hpp"
 
 namespace dssim::cuda {
 namespace {

@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <type_traits>
 
-#include "elementwise.hpp"
-#include "status.hpp"
+#include "kernels/cuda/ops/elementwise.hpp"
+#include "kernels/cuda/ops/status.hpp"
 
 namespace dssim::cuda {
 namespace {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "gemm.hpp"
+#include "kernels/cuda/ops/gemm.hpp"
 
 #include <cstdint>
 
-#include "status.hpp"
+#include "kernels/cuda/ops/status.hpp"
 
 namespace dssim::cuda {
 namespace {

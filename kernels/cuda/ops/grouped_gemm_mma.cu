@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Grouped matrix product with mma.sync, for every GPU from sm_80 on: tiles of 64 rows by 128 columns, four warps of
 // 32 x 64, k in steps of 64 through a three-stage cp.async ring.
-#include "mma.cuh"
-#include "moe.hpp"
-#include "status.hpp"
+#include "kernels/cuda/ops/mma.cuh"
+#include "kernels/cuda/ops/moe.hpp"
+#include "kernels/cuda/ops/status.hpp"
 
 namespace dssim::cuda {
 namespace {

@@ -2,10 +2,10 @@
 // Grouped matrix product for sm_90a: one warp brings tiles of activations and weights in by TMA through a ring of
 // stages; one or two warpgroups of 64 rows multiply with wgmma. Rows that a tile reads past its expert's end are not
 // stored.
-#include "hopper.cuh"
-#include "moe.hpp"
-#include "status.hpp"
-#include "tensor_map.hpp"
+#include "kernels/cuda/ops/hopper.cuh"
+#include "kernels/cuda/ops/moe.hpp"
+#include "kernels/cuda/ops/status.hpp"
+#include "kernels/cuda/ops/tensor_map.hpp"
 
 namespace dssim::cuda {
 namespace {

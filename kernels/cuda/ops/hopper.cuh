@@ -10,7 +10,7 @@
 
 #include <cstdint>
 
-#include "mma.cuh"
+#include "kernels/cuda/ops/mma.cuh"
 
 namespace dssim::cuda {
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "moe.hpp"
+#include "kernels/cuda/ops/moe.hpp"
 
 #include <algorithm>
 
-#include "attention.hpp"
-#include "elementwise.hpp"
-#include "status.hpp"
+#include "kernels/cuda/ops/attention.hpp"
+#include "kernels/cuda/ops/elementwise.hpp"
+#include "kernels/cuda/ops/status.hpp"
 
 namespace dssim::cuda {
 namespace {

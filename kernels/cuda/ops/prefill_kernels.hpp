@@ -2,7 +2,7 @@
 // The two prefill kernels behind prefill_attention; each in its own file, since sm_90a code is compiled apart.
 #pragma once
 
-#include "attention.hpp"
+#include "kernels/cuda/ops/attention.hpp"
 
 namespace dssim::cuda {
 

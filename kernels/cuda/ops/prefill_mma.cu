@@ -4,9 +4,9 @@
 // gathered by cp.async: values arrive while scores are multiplied, the next keys while values are.
 #include <cmath>
 
-#include "prefill_kernels.hpp"
-#include "softmax.cuh"
-#include "status.hpp"
+#include "kernels/cuda/ops/prefill_kernels.hpp"
+#include "kernels/cuda/ops/softmax.cuh"
+#include "kernels/cuda/ops/status.hpp"
 
 namespace dssim::cuda {
 namespace {

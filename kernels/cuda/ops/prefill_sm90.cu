@@ -4,12 +4,12 @@
 // scores of the next tile are multiplied while the softmax of this one runs, so that the tensor cores stay busy.
 #include <cmath>
 
-#include "attention.hpp"
-#include "hopper.cuh"
-#include "prefill_kernels.hpp"
-#include "softmax.cuh"
-#include "status.hpp"
-#include "tensor_map.hpp"
+#include "kernels/cuda/ops/attention.hpp"
+#include "kernels/cuda/ops/hopper.cuh"
+#include "kernels/cuda/ops/prefill_kernels.hpp"
+#include "kernels/cuda/ops/softmax.cuh"
+#include "kernels/cuda/ops/status.hpp"
+#include "kernels/cuda/ops/tensor_map.hpp"
 
 namespace dssim::cuda {
 namespace {

@@ -2,7 +2,7 @@
 // Running softmax over tiles of scores held in accumulator fragments: s[4j + 2r + c] is row r (of two), column 8j + c.
 #pragma once
 
-#include "mma.cuh"
+#include "kernels/cuda/ops/mma.cuh"
 
 namespace dssim::cuda {
 

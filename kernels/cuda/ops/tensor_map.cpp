@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tensor_map.hpp"
+#include "kernels/cuda/ops/tensor_map.hpp"
 
 #include <algorithm>
 #include <array>
 
-#include "status.hpp"
+#include "kernels/cuda/ops/status.hpp"
 
 namespace dssim::cuda {
 namespace {
