@@ -15,6 +15,7 @@ struct RequestRecord {
   int64_t input_tokens = 0, output_tokens = 0;
   Outcome outcome = Outcome::completed;
   // The rest holds for completed requests.
+  double queued_s = 0;       // when the scheduler learned of it: arrival and the front end's latency
   double scheduled_s = 0;    // start of the first iteration that worked on it
   double first_token_s = 0;  // end of the iteration that yielded its first token
   double done_s = 0;
@@ -24,7 +25,7 @@ struct RequestRecord {
 
   double ttft_s() const { return first_token_s - arrival_s; }
   double e2e_s() const { return done_s - arrival_s; }
-  double queue_s() const { return scheduled_s - arrival_s; }
+  double queue_s() const { return scheduled_s - queued_s; }
   // Time per output token after the first: (done − first token) / (output − 1). Only where output > 1.
   double tpot_s() const { return (done_s - first_token_s) / static_cast<double>(output_tokens - 1); }
 };

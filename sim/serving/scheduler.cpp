@@ -83,6 +83,7 @@ void Scheduler::end(uint32_t index, Outcome outcome, double now_s) {
   Sequence& s = sequences_[index];
   refuse(s.request, outcome);
   RequestRecord& record = ended_.back();
+  record.queued_s = s.queued_s;
   record.scheduled_s = s.scheduled_s;
   record.first_token_s = s.first_token_s;
   record.done_s = now_s;

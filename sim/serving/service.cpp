@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "sim/serving/service.hpp"
 
+#include "sim/base/error.hpp"
+
 namespace dssim {
 
 Service::Service(Simulation& simulation, RequestStream& stream, std::unique_ptr<Router> router,
@@ -31,6 +33,15 @@ void Service::on_event(uint64_t) {
 
 void Service::request_ended(const RequestRecord& record) {
   observer_.request_ended(record);
+  // Users without think time who are refused ask again in the same instant, and time would stand still.
+  constexpr int64_t kRefusalsAtOnce = 100'000;
+  const bool refused_now = record.outcome == Outcome::rejected && simulation_.now() == refused_at_s_;
+  refusals_at_once_ = refused_now ? refusals_at_once_ + 1 : 0;
+  refused_at_s_ = simulation_.now();
+  if (refusals_at_once_ > kRefusalsAtOnce)
+    throw cannot_run(
+        "every request is refused at once and its user asks again at once: the requests are too long or the queue too short "
+        "for this service; give the users a workload.think_time, or admit more");
   stream_.completed(record.id, simulation_.now());
   expect_next();
 }

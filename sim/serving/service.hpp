@@ -49,6 +49,8 @@ class Service final : public EventHandler, public RequestSink {
   std::vector<std::unique_ptr<Replica>> replicas_;
   Request next_;
   bool expecting_ = false;
+  int64_t refusals_at_once_ = 0;  // in a row, without time moving on
+  double refused_at_s_ = -1;
 };
 
 }  // namespace dssim

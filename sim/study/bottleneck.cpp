@@ -19,8 +19,8 @@ std::string percent(double ratio) {
 void add_decode_evidence(const BottleneckInput& in, Bottleneck& found) {
   const Utilisation& u = in.utilisation;
   if (u.mean_decode_sequences == 0) return;
-  found.evidence.push_back(fmt::format("the mean decode step ({:.0f} sequences) moves {}, {} of the GPU's {}",
-                                       u.mean_decode_sequences,
+  found.evidence.push_back(fmt::format("the mean decode step ({:.0f} sequence{}) moves {}, {} of the GPU's {}",
+                                       u.mean_decode_sequences, u.mean_decode_sequences < 1.5 ? "" : "s",
                                        format_bandwidth(u.memory_bandwidth * in.gpu_bytes_per_s),
                                        percent(u.memory_bandwidth), format_bandwidth(in.gpu_bytes_per_s)));
 }

@@ -93,6 +93,9 @@ DeploymentSetup set_up(const Scenario& scenario) {
                           cluster.gpu.name)
             : fmt::format("no kernels were measured on {}: times are carried over from {}", cluster.gpu.name,
                           setup.cost->stack().gpu));
+  if (const Precision w = d.weights; w != Precision::int4 && cluster.gpu.dense_flops_per_s[static_cast<size_t>(w)] == 0)
+    setup.notes.push_back(fmt::format("{} has no {} units: products run in the nearest format that it has",
+                                      cluster.gpu.name, name_of(w)));
   if (const int64_t idle = cluster.gpus - d.gpus() * scenario.serving.replicas; idle > 0)
     setup.notes.push_back(fmt::format("{} of the cluster's {} GPUs belong to no replica{}", idle, cluster.gpus,
                                       idle >= d.gpus() ? "; serving.replicas = \"max\" takes as many as fit" : ""));
