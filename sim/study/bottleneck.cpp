@@ -80,7 +80,7 @@ Bottleneck find_bottleneck(const BottleneckInput& in) {
   }
   if (!queueing)
     found.evidence.push_back(
-        fmt::format("no queue to speak of: replicas are at work {} of the time", percent(in.utilisation.gpu)));
+        fmt::format("requests hardly wait; replicas are at work {} of the time", percent(in.utilisation.gpu)));
   return found;
 }
 
