@@ -5,6 +5,13 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 .ci/install-packages
+# dssim-calibrate runs on GPUs only, but it compiles wherever the CUDA toolkit is.
+if command -v nvcc >/dev/null; then
+  cmake --preset cuda -DDSSIM_TESTS=OFF -DDSSIM_BENCHMARKS=OFF
+  cmake --build --preset cuda --target dssim-calibrate
+else
+  echo "No CUDA toolkit: dssim-calibrate was not compiled."
+fi
 for preset in asan release; do
   cmake --preset $preset -DDSSIM_TESTS=ON
   cmake --build --preset $preset
