@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <csignal>
+#include <ctime>
 #include <filesystem>
 
 #include "sim/base/error.hpp"
@@ -15,9 +16,16 @@
 namespace dssim {
 namespace {
 
+// The first Ctrl-C ends the run with the answer so far, a later one the program. Signals that come together count as one:
+// timeout(1) signals the process and then its group. (time() is safe in a signal handler.)
 extern "C" void stop_on_signal(int signal) {
+  static volatile std::time_t first = 0;
+  const std::time_t now = std::time(nullptr);
+  if (!stop_requested()) first = now;
   request_stop();
-  std::signal(signal, SIG_DFL);  // a second Ctrl-C ends at once
+  if (now - first < 2) return;
+  std::signal(signal, SIG_DFL);
+  std::raise(signal);
 }
 
 void write_file(const std::filesystem::path& path, const std::string& text) {
