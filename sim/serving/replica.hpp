@@ -100,7 +100,6 @@ class Replica final : public EventHandler {
   std::vector<Stage> stages_;
   int stages_busy_ = 0;
   double busy_since_s_ = 0;
-  bool launching_ = false;
   ReplicaUsage usage_;
   StepUsage step_usage_;
 };

@@ -9,7 +9,7 @@
 #include <set>
 
 #include "sim/base/names.hpp"
-#include "sim/network/transfer.hpp"
+#include "sim/network/ring_all_reduce.hpp"
 #include "sim/storage/model_load.hpp"
 
 namespace dssim {

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "sim/engine/simulation.hpp"
-#include "sim/network/transfer.hpp"
+#include "sim/network/ring_all_reduce.hpp"
 #include "tests/support/run_forked.hpp"
 
 namespace dssim {
@@ -97,7 +97,8 @@ TEST(Flow, FullDuplex) {
 TEST(ClusterFlow, NvlinkInsideAndNicOutside) {
   const ClusterNetwork n(make_cluster("dgx-h100", 2, "ndr400-rail"));
   const auto t = end_times(n, {{0, 1, 1e9}, {2, 10, 1e9}});
-  EXPECT_NEAR(t[0], transfer_time_s(n, 0, 1, 1e9), 1e-8);
+  const Path inside = n.path(n.gpu(0), n.gpu(1));
+  EXPECT_NEAR(t[0], inside.latency_s + 1e9 / inside.bytes_per_s, 1e-8);
   EXPECT_NEAR(t[0], 3.33e-6 + 1e9 / (450e9 * 0.82), 1e-8);
   EXPECT_NEAR(t[1], 2.8e-6 + 1e9 / (50e9 * 0.94), 1e-8);
 }
@@ -137,12 +138,12 @@ TEST(RingAllReduceTest, ClosedForm) {
   // 8.4 us + 6 steps of 5.7 us + 1.5 bytes / 23.94 GB/s.
   const ClusterNetwork n(make_cluster("a100-pcie-4"));
   const std::vector<int> all{0, 1, 2, 3};
-  EXPECT_NEAR(ring_all_reduce_time_s(n, all, 64e6), 8.4e-6 + 6 * 5.7e-6 + 1.5 * 64e6 / (31.5e9 * 0.76), 1e-12);
+  EXPECT_NEAR(RingAllReduce(n, all).time_s(64e6), 8.4e-6 + 6 * 5.7e-6 + 1.5 * 64e6 / (31.5e9 * 0.76), 1e-12);
   // Small ones: LL at half the bandwidth.
-  EXPECT_NEAR(ring_all_reduce_time_s(n, all, 8192), 6.6e-6 + 6 * 1.0e-6 + 1.5 * 8192 / (31.5e9 * 0.76 / 2), 1e-12);
-  EXPECT_EQ(ring_all_reduce_time_s(n, std::vector<int>{2}, 1e9), 0);
+  EXPECT_NEAR(RingAllReduce(n, all).time_s(8192), 6.6e-6 + 6 * 1.0e-6 + 1.5 * 8192 / (31.5e9 * 0.76 / 2), 1e-12);
+  EXPECT_EQ(RingAllReduce(n, std::vector<int>{2}).time_s(1e9), 0);
   const std::vector<int> shuffled{2, 0, 3, 1};
-  EXPECT_EQ(ring_all_reduce_time_s(n, shuffled, 64e6), ring_all_reduce_time_s(n, all, 64e6));
+  EXPECT_EQ(RingAllReduce(n, shuffled).time_s(64e6), RingAllReduce(n, all).time_s(64e6));
 }
 
 TEST(RingAllReduceTest, EveryNicOfANodeTakesItsShare) {
@@ -175,7 +176,7 @@ TEST(RingAllReduceTest, MeasuredOverPcie) {
                                          {"h100-pcie-4", 67108864, 2063e-6, 0.03}}) {
     const ClusterNetwork n(make_cluster(row.node));
     const std::vector<int> all{0, 1, 2, 3};
-    const double predicted_s = ring_all_reduce_time_s(n, all, row.bytes);
+    const double predicted_s = RingAllReduce(n, all).time_s(row.bytes);
     EXPECT_NEAR(predicted_s / row.measured_s, 1, row.tolerance) << row.node << " " << row.bytes;
     RecordProperty(std::string(row.node) + "_" + std::to_string(static_cast<int64_t>(row.bytes)),
                    std::to_string(predicted_s * 1e6));

@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "sim/base/random.hpp"
-#include "sim/network/transfer.hpp"
+#include "sim/network/ring_all_reduce.hpp"
 #include "tests/support/run_forked.hpp"
 
 namespace dssim {

@@ -18,31 +18,14 @@
 #include "kernels/moe_table.hpp"
 #include "kernels/profile.hpp"
 #include "sim/base/csv.hpp"
+#include "support/relative_errors.hpp"
 
 namespace dssim {
 namespace {
 
 const std::string kProfiles = std::string(DSSIM_SOURCE_DIR) + "/kernels/profiles";
 
-struct Errors {
-  std::vector<double> relative;
-  void add(double predicted, double measured) { relative.push_back(predicted / measured - 1); }
-  double quantile(double q) const {
-    std::vector<double> e;
-    for (const double r : relative) e.push_back(std::abs(r));
-    std::sort(e.begin(), e.end());
-    return e[static_cast<size_t>(q * static_cast<double>(e.size() - 1))];
-  }
-  double bias() const {
-    auto e = relative;
-    std::nth_element(e.begin(), e.begin() + static_cast<std::ptrdiff_t>(e.size() / 2), e.end());
-    return e[e.size() / 2];
-  }
-  void print(const std::string& what) const {
-    std::printf("%-58s n %6zu  median %5.1f %%  p90 %5.1f %%  bias %+5.1f %%\n", what.c_str(), relative.size(),
-                100 * quantile(0.5), 100 * quantile(0.9), 100 * bias());
-  }
-};
+using Errors = test::RelativeErrors;
 
 // Splits samples in two by a rule on their position.
 template <typename Sample, typename Rule>

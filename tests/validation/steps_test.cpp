@@ -15,6 +15,7 @@
 #include "platforms/node.hpp"
 #include "sim/base/csv.hpp"
 #include "workloads/step_model.hpp"
+#include "support/relative_errors.hpp"
 
 namespace dssim {
 namespace {
@@ -36,20 +37,7 @@ Architecture llama_3_8b() {
   return shape(32, 4096, 32, 8, 14336, 128256);
 }
 
-struct Errors {
-  std::vector<double> relative;
-  void add(double predicted, double measured) { relative.push_back(predicted / measured - 1); }
-  double quantile(double q) const {
-    std::vector<double> e;
-    for (const double r : relative) e.push_back(std::abs(r));
-    std::sort(e.begin(), e.end());
-    return e[static_cast<size_t>(q * static_cast<double>(e.size() - 1))];
-  }
-  void print(const char* what) const {
-    std::printf("%-44s n %5zu  median %5.1f %%  p90 %5.1f %%  worst %5.1f %%\n", what, relative.size(),
-                100 * quantile(0.5), 100 * quantile(0.9), 100 * quantile(1));
-  }
-};
+using Errors = test::RelativeErrors;
 
 Errors step_errors(const std::string& gpu, int tensor_parallel, const std::string& file) {
   const CostModel cost = load(gpu, "torch-2.11");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "sim/network/transfer.hpp"
+#include "sim/network/ring_all_reduce.hpp"
 
 #include <algorithm>
 #include <limits>
@@ -54,12 +54,6 @@ std::vector<std::vector<int>> by_node(const ClusterNetwork& network, std::span<c
 }
 
 }  // namespace
-
-double transfer_time_s(const ClusterNetwork& network, int source_gpu, int destination_gpu, double bytes) {
-  if (source_gpu == destination_gpu) return 0;
-  const Path path = network.path(network.gpu(source_gpu), network.gpu(destination_gpu));
-  return path.latency_s + bytes / path.bytes_per_s;
-}
 
 RingAllReduce::RingAllReduce(const ClusterNetwork& network, std::span<const int> gpus)
     : gpus_(static_cast<int>(gpus.size())), bytes_per_s_(std::numeric_limits<double>::infinity()) {
@@ -128,10 +122,6 @@ double RingAllReduce::time_s(double bytes) const {
     best = std::min(best, latency_s + on_the_bus / (bytes_per_s_ * protocol.bandwidth_share));
   }
   return best;
-}
-
-double ring_all_reduce_time_s(const ClusterNetwork& network, std::span<const int> gpus, double bytes) {
-  return RingAllReduce(network, gpus).time_s(bytes);
 }
 
 }  // namespace dssim

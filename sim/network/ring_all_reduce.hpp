@@ -1,25 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// Moving bytes between GPUs: one transfer alone on the network, the same as a flow of the simulation, and an all-reduce
-// where no measured table covers it (PCIe, host memory, the fabric).
+// A serving replica's all-reduce where no measured table of its engine covers it (PCIe, host memory, the fabric): NCCL's ring,
+// by the quickest protocol of
 //
-//   transfer alone   latency of the path + bytes / its slowest link
-//   all-reduce       the quickest protocol of:
 //                    base + (2(n−1) − 2(m−1)) intra + 2(m−1) inter + 2(n−1)/n bytes / (share × B)
 //
 // for n GPUs on m nodes, where B is what the ring's busiest link leaves it, and base, the time of a step (intra, inter)
 // and the share of B come with the protocol. Source: the cost model by which NCCL chooses among its own algorithms
-// (src/graph/tuning.cc, versions 2.18 to 2.26); constants in transfer.cpp, checks in docs/platform.md.
+// (src/graph/tuning.cc, versions 2.18 to 2.26); constants in ring_all_reduce.cpp, checks in docs/platform.md.
 
-#include <array>
 #include <span>
 
 #include "platforms/cluster_network.hpp"
 
 namespace dssim {
-
-double transfer_time_s(const ClusterNetwork& network, int source_gpu, int destination_gpu, double bytes);
 
 // All-reduce over a group of GPUs by NCCL's ring: everyone ends with the sum. Worked out once for a group, then priced
 // by size.
@@ -39,7 +34,5 @@ class RingAllReduce {
   double network_latency_s_ = 0;  // 0: no step crosses the network
   double bytes_per_s_ = 0;
 };
-
-double ring_all_reduce_time_s(const ClusterNetwork& network, std::span<const int> gpus, double bytes);
 
 }  // namespace dssim
