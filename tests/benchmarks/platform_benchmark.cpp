@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // The event queue, flows, the catalogue and the building of large platforms.
-//   build/release/tests/benchmarks --benchmark_filter='Platform|Events|Flows|Cluster'
+//   build/release/tests/dssim_benchmarks --benchmark_filter='Platform|Events|Flows|Cluster'
 
 #include <benchmark/benchmark.h>
 #include <sys/resource.h>
@@ -12,8 +12,9 @@
 #include <cstdio>
 #include <vector>
 
+#include "platforms/cluster_network.hpp"
 #include "sim/base/random.hpp"
-#include "sim/network/ring_all_reduce.hpp"
+#include "sim/engine/simulation.hpp"
 #include "tests/support/run_forked.hpp"
 
 namespace dssim {
