@@ -37,6 +37,20 @@ double optimizer_traffic(const TrainingJob& job) {
 
 }  // namespace
 
+std::vector<std::pair<std::string_view, double>> StepParts::named() const {
+  return {{"compute", compute_s},
+          {"tensor", tensor_s},
+          {"pipeline bubble", pipeline_bubble_s},
+          {"data", data_s},
+          {"experts", expert_s},
+          {"context", context_s},
+          {"recomputation", recompute_s},
+          {"optimizer", optimizer_s},
+          {"launches", host_s},
+          {"stragglers", stragglers_s},
+          {"input", input_s}};
+}
+
 double model_flops_per_step(const TrainingJob& job) {
   return job.tokens_per_step() * (6 * product_parameters(job.model, false) + 3 * attention_flops(job));
 }
