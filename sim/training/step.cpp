@@ -149,11 +149,17 @@ class StepPredictor::Builder {
   }
 
   // ZeRO-2 and 3: in each micro-batch gradients are scattered behind the layer that made them, and under ZeRO-3 each
-  // layer's shards gathered one layer ahead, forward and again backward.
+  // layer's shards gathered one layer ahead, forward and again backward, each with a copy between the collective's buffer
+  // and the tensors (also in a group of one).
   void add_shards(Position& at, double layers) {
     if (job_.sharding < Sharding::zero2 || layers == 0) return;
     const auto parameters = stage_parameters(job_, 0);
     const double held = layers_on_stage();
+    if (job_.sharding == Sharding::zero3) {
+      const double share = owner_.stack_.shard_values * parameters.total() * layers / held;
+      at.forward_data_s += moved_seconds(share * job_.parameter_bytes());
+      at.backward_data_s += moved_seconds(share * (job_.parameter_bytes() + bytes_of(job_.gradient_precision)));
+    }
     double forward_s = 0, backward_s = 0;  // of one layer, hidden where they can be
     for (const auto& e : step_exchanges(job_, parameters.shared, parameters.experts)) {
       if (e.phase != ExchangePhase::each_forward && e.phase != ExchangePhase::each_backward) continue;

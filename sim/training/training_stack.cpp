@@ -70,6 +70,7 @@ TrainingStack read_stack(const ProfileName& profile) {
   s.dropout_values = t.number("dropout", kValues, 0);
   s.vocabulary_bytes = t.number("vocabulary_bytes", kValues);
   s.bucket_values = t.number("bucket_copies", kValues, 0);
+  s.shard_values = t.number("shard_copies", kValues, 0);
   s.norm_bytes = t.number("kept_norm_bytes", kValues, 2);
   s.ffn_values = t.number("kept_ffn_values", kValues, 3);
   s.logit_bytes = t.number("kept_logit_bytes", kValues);

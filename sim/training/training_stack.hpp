@@ -52,6 +52,7 @@ struct TrainingStack {
   double dropout_values = 0;    // added to residual, each direction, for models that drop out (learned positions: GPT)
   double vocabulary_bytes = 0;  // bytes moved per logit by the loss, forward and backward together
   double bucket_values = 0;     // copies of a gradient into and out of its bucket
+  double shard_values = 0;      // ZeRO-3: copies of a value gathered or scattered, out of or into the buffer
 
   // Activations kept for backward, beyond what every framework keeps (memory.hpp).
   double norm_bytes = 2;    // per hidden value and norm

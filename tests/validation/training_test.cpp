@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Training steps against measurements, whole tables. Bounds are those of docs/training.md; each set has one stack file,
-// and nothing is fitted per row. Sources of the rows: tests/validation/data/README.md.
+// and nothing is fitted per row.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -162,13 +162,16 @@ TEST(TrainingValidation, PtdP) {
   EXPECT_LE(table.mean(), 0.07);
 }
 
-// Our own: PyTorch 2.11 on 1 to 4 H200. Bars: median 4 %, worst 10 %, scaling efficiency within 2 points.
-TEST(TrainingValidation, TorchOnH200) {
-  CsvTable csv(kData + "train_h200.csv", {"mode", "gpus", "hidden", "layers", "heads", "kv_heads", "ffn", "micro_batch",
-                                          "seq", "accumulation", "recompute", "step_seconds", "peak_bytes"});
+struct TorchRows {
   Table table, memory;
+  std::map<std::string, double> points;  // predicted less measured scaling efficiency
+};
+
+TorchRows torch_rows(const std::string& name) {
+  CsvTable csv(kData + name + ".csv", {"mode", "gpus", "hidden", "layers", "heads", "kv_heads", "ffn", "micro_batch",
+                                       "seq", "accumulation", "recompute", "step_seconds", "peak_bytes"});
+  TorchRows rows;
   std::map<std::string, std::pair<double, double>> alone;
-  std::vector<double> points;
   while (csv.next()) {
     const int gpus = static_cast<int>(csv.integer(1));
     StepPredictor predictor(cluster_of("dgx-h200", gpus, 8), "torch-2.11");
@@ -195,23 +198,38 @@ TEST(TrainingValidation, TorchOnH200) {
     if (gpus == 1) alone[key] = {step.step_s(), measured};
     const double predicted_points = 100 * alone[key].first / step.step_s(),
                  measured_points = 100 * alone[key].second / measured;
-    points.push_back(std::abs(predicted_points - measured_points));
-    table.add(fmt::format("{} GPUs {:<32} efficiency {:>5.1f} against {:>5.1f}", gpus, key, predicted_points,
-                          measured_points),
-              step.step_s(), measured);
+    const auto row = fmt::format("{} GPUs {}", gpus, key);
+    rows.points[row] = predicted_points - measured_points;
+    rows.table.add(
+        fmt::format("{:<39} efficiency {:>5.1f} against {:>5.1f}", row, predicted_points, measured_points),
+        step.step_s(), measured);
     // The measured peak leaves out the context and what the allocator keeps beside it.
-    memory.add(fmt::format("{} GPUs {:<32} memory, MB", gpus, key),
-               (step.memory.total_bytes() - predictor.stack().reserved_bytes) / 1e9, csv.number(12) / 1e9);
+    rows.memory.add(fmt::format("{:<39} memory, MB", row),
+                    (step.memory.total_bytes() - predictor.stack().reserved_bytes) / 1e9, csv.number(12) / 1e9);
   }
-  table.summary("train_h200");
-  memory.summary("train_h200, memory");
-  EXPECT_LE(table.quantile(0.5), 0.04);
-  EXPECT_LE(table.quantile(1), 0.10);
-  // Two GPUs under FSDP lose more than four do, which nothing here explains: that row is 4.8 points off, every other within 2.
-  std::sort(points.begin(), points.end());
-  EXPECT_LE(points[points.size() - 2], 2.0);
-  EXPECT_LE(points.back(), 5.0);
-  EXPECT_LE(memory.quantile(1), 0.20);
+  rows.table.summary(name);
+  rows.memory.summary(name + ", memory");
+  return rows;
+}
+
+// Our own: PyTorch 2.11 on 1 to 4 H200. Bars: median 4 %, worst 10 %, scaling efficiency within 2 points.
+TEST(TrainingValidation, TorchOnH200) {
+  TorchRows rows = torch_rows("train_h200");
+  EXPECT_LE(rows.table.quantile(0.5), 0.04);
+  EXPECT_LE(rows.table.quantile(1), 0.05);
+  EXPECT_LE(rows.memory.quantile(1), 0.20);
+  for (const auto& [row, points] : rows.points)
+    // On a second machine this row's measured efficiency is 6 points higher (below).
+    EXPECT_LE(std::abs(points), row == "2 GPUs fsdp micro 4 accumulation 1" ? 5.1 : 2.0) << row;
+}
+
+// Four of those rows on another machine of two H200. What the machines differ by is the floor: 3 and 5 % on one GPU, 1 % on
+// two, 2 and 6 points of efficiency.
+TEST(TrainingValidation, TorchOnAnotherH200) {
+  TorchRows rows = torch_rows("train_h200_repeat");
+  EXPECT_LE(rows.table.quantile(1), 0.05);
+  for (const auto& [row, points] : rows.points) EXPECT_LE(std::abs(points), 2.5) << row;
+  EXPECT_LE(std::abs(rows.points.at("2 GPUs fsdp micro 4 accumulation 1")), 2.0);
 }
 
 }  // namespace
