@@ -35,14 +35,15 @@ PassCost& PassCost::operator+=(const PassCost& other) {
   context_s += other.context_s;
   expert_s += other.expert_s;
   host_s += other.host_s;
+  product_s += other.product_s;
   weight_s += other.weight_s;
   selective_s += other.selective_s;
   return *this;
 }
 
 PassCost PassCost::times(double count) const {
-  return {compute_s * count, tensor_s * count, context_s * count,  expert_s * count,
-          host_s * count,    weight_s * count, selective_s * count};
+  return {compute_s * count, tensor_s * count,  context_s * count, expert_s * count,
+          host_s * count,    product_s * count, weight_s * count,  selective_s * count};
 }
 
 LayerCost::LayerCost(const TrainingJob& job, const TrainingStack& stack, const CostModel& kernels,
@@ -69,9 +70,12 @@ double LayerCost::product_seconds(double m, double n, double k) {
 }
 
 void LayerCost::add_product(PassCosts& into, double m, double n, double k) {
-  into.forward.compute_s += product_seconds(m, n, k);
-  const double weight_s = product_seconds(n, k, m);
-  into.backward.compute_s += product_seconds(m, k, n) + weight_s;
+  const double forward_s = product_seconds(m, n, k), weight_s = product_seconds(n, k, m),
+               backward_s = product_seconds(m, k, n) + weight_s;
+  into.forward.compute_s += forward_s;
+  into.forward.product_s += forward_s;
+  into.backward.compute_s += backward_s;
+  into.backward.product_s += backward_s;
   into.backward.weight_s += weight_s;
 }
 
@@ -79,6 +83,19 @@ void LayerCost::add_traffic(PassCosts& into, Traffic traffic, double values) {
   const double seconds = values * width_bytes_ / (kernels_.gpu().memory_bytes_per_s * stack_.memory_efficiency);
   into.forward.compute_s += traffic.forward * seconds;
   into.backward.compute_s += traffic.backward * seconds;
+}
+
+// 8-bit products: what they read is written in 8 bits twice, as it is and transposed for the other product of backward.
+// Norms and activation functions write so themselves; the attention's output, and the gradients that come out of
+// residuals and out of the attention, take a pass of their own.
+void LayerCost::add_casts(PassCosts& into) {
+  if (job_.precision != Precision::fp8) return;
+  const Architecture& m = job_.model;
+  const double t = job_.tensor_parallel;
+  const double q = value(m.q_width()) / t, kv = value(kv_heads_per_gpu(m, job_.tensor_parallel) * m.head_dim);
+  const Traffic pass{2, 2};  // two values of 16 bits: one read, two of 8 bits written
+  add_traffic(into, {pass.forward, 0}, tokens_ * q);
+  add_traffic(into, {0, pass.backward}, tokens_ * (q + 2 * kv + 2 * hidden_));
 }
 
 // What selective recomputation repeats where there are no scores in memory: norms and activation functions.
@@ -120,7 +137,16 @@ void LayerCost::add_tensor_collectives(PassCosts& into, double count) {
   const double one = job_.sequence_parallel ? network_.seconds(CollectiveKind::reduce_scatter, group, bytes) +
                                                   network_.seconds(CollectiveKind::all_gather, group, bytes)
                                             : network_.seconds(CollectiveKind::all_reduce, group, bytes);
-  for (PassCost* pass : {&into.forward, &into.backward}) pass->tensor_s += count * (one + skew_s(job_.tensor_parallel));
+  for (PassCost* pass : {&into.forward, &into.backward})
+    pass->tensor_s += exposed_tensor_s(count * one, pass->product_s) + count * skew_s(job_.tensor_parallel);
+}
+
+// Overlapped, each collective goes in as many chunks as there are ranks, beside the product of another chunk: the first
+// or last chunk shows, and what outlasts the products.
+double LayerCost::exposed_tensor_s(double collectives_s, double products_s) const {
+  if (!job_.overlap_tensor || !job_.sequence_parallel) return collectives_s;
+  const double chunk = 1.0 / job_.tensor_parallel;
+  return std::max(collectives_s * chunk, collectives_s - products_s * (1 - chunk));
 }
 
 void LayerCost::add_attention(PassCosts& into) {
@@ -212,6 +238,7 @@ PassCosts LayerCost::layer_costs() {
   add_product(costs, tokens_, hidden_, q);
   add_attention(costs);
   add_feed_forward(costs);
+  add_casts(costs);
   const double values = tokens_ * hidden_ * outside_;
   const double dropout = m.linear_bias ? stack_.dropout_values : 0;
   add_light(costs, stack_.norm, 2 * values);

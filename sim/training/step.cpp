@@ -122,7 +122,8 @@ class StepPredictor::Builder {
       }
       if (job_.micro_batches() > 1) {
         const auto held = stage_parameters(job_, 0);
-        at.backward.compute_s += accumulation_seconds(held.total()) * layers / layers_on_stage();
+        at.backward.compute_s +=
+            accumulation_seconds(held.total() * layers / layers_on_stage(), at.backward.weight_s);
       }
       if (schedule_.overlaps_experts()) hide_experts(at);
       add_shards(at, layers);
@@ -130,10 +131,12 @@ class StepPredictor::Builder {
     }
   }
 
-  // A micro-batch's gradients are added to those of the others: both read, the sum written.
-  double accumulation_seconds(double parameters) const {
+  // A micro-batch's gradients are added to those of the others: both read, the sum written. Fused, the product that
+  // makes them reads and writes the sum, which shows only where it takes longer than the product.
+  double accumulation_seconds(double parameters, double products_s) const {
     const double kept = job_.sharding >= Sharding::zero2 ? parameters / job_.gradient_ranks() : parameters;
-    return moved_seconds(3 * bytes_of(job_.gradient_precision) * kept);
+    const double pass_s = moved_seconds(bytes_of(job_.gradient_precision) * kept);
+    return owner_.stack_.fused_accumulation ? std::max(0.0, 2 * pass_s - products_s) : 3 * pass_s;
   }
   // Of the first stage.
   double layers_on_stage() const {
