@@ -232,5 +232,74 @@ TEST(TrainingValidation, TorchOnAnotherH200) {
   EXPECT_LE(std::abs(rows.points.at("2 GPUs fsdp micro 4 accumulation 1")), 2.0);
 }
 
+// NVIDIA's own published figures, nothing fitted to them: NeMo 24.07 on DGX H100, 8-bit products (github.com/NVIDIA/NeMo,
+// docs/source/performance/performance_summary.md). As NeMo's recipes have it: tensor collectives beside products, gradients
+// in 16 bits, optimizer state spread over the data ranks. Shapes from the models' own publications.
+TEST(TrainingValidation, PublishedOnH100) {
+  CsvTable csv(kData + "train_published_h100.csv",
+               {"model", "hidden", "layers", "heads", "kv_heads", "ffn", "vocabulary", "gated", "gpus", "global_batch",
+                "micro_batch", "sequence", "tensor", "pipeline", "context", "virtual", "tokens_per_s_per_gpu"});
+  Table table;
+  while (csv.next()) {
+    const auto number = [&](size_t column) { return csv.integer(column); };
+    const int gpus = static_cast<int>(number(8));
+    StepPredictor predictor(cluster_of("dgx-h100", gpus, 8, "fabric = \"ndr400-rail\""), "megatron");
+    const bool gated = number(7) == 1;
+    Architecture m = gpt(number(1), number(2), number(3), number(6), number(11));
+    m.kv_heads = number(4);
+    m.ffn = number(5);
+    if (gated) {
+      m.activation = Activation::gated;
+      m.positions = Positions::rotary;
+      m.linear_bias = false;
+    }
+    m.tied_embeddings = m.vocabulary < 100000 && !gated;
+    TrainingJob job = job_with_defaults(predictor.stack(), m);
+    job.global_batch = number(9);
+    job.micro_batch = number(10);
+    job.sequence = number(11);
+    job.tensor_parallel = static_cast<int>(number(12));
+    job.pipeline_parallel = static_cast<int>(number(13));
+    job.context_parallel = static_cast<int>(number(14));
+    job.virtual_stages = static_cast<int>(number(15));
+    job.data_parallel = gpus / (job.tensor_parallel * job.pipeline_parallel * job.context_parallel);
+    job.schedule = job.virtual_stages > 1 ? "interleaved" : "1f1b";
+    job.sharding = Sharding::zero1;
+    job.precision = Precision::fp8;
+    job.gradient_precision = Precision::bf16;
+    job.sequence_parallel = job.tensor_parallel > 1;
+    job.overlap_tensor = true;
+    const auto step = predictor.predict(job);
+    table.add(fmt::format("{:<14} on {:>3} GPUs, tp {} pp {} cp {} v {:<2}", csv.text(0), gpus, job.tensor_parallel,
+                          job.pipeline_parallel, job.context_parallel, job.virtual_stages),
+              step.step_s(), job.tokens_per_step() / gpus / csv.number(16));
+  }
+  table.summary("NeMo 24.07 on H100, fp8");
+  EXPECT_LE(table.quantile(0.5), 0.08);
+  EXPECT_LE(table.quantile(0.9), 0.15);
+}
+
+// Llama 3 405B in BF16 (arXiv 2407.21783, table 4): 430 and 400 TFLOP/s a GPU, counted as 6 × parameters × tokens.
+TEST(TrainingValidation, Llama3) {
+  Table table;
+  for (const auto& [gpus, published] : {std::pair{8192, 430e12}, {16384, 400e12}}) {
+    StepPredictor predictor(cluster_of("dgx-h100", gpus, 8, "fabric = \"roce400-rail\""), "megatron");
+    TrainingJob job = job_with_defaults(predictor.stack(), load_model("llama-3-405b"));
+    job.tensor_parallel = 8;
+    job.pipeline_parallel = 16;
+    job.data_parallel = gpus / 128;
+    job.global_batch = 2048;
+    job.sequence = 8192;
+    job.schedule = "interleaved";
+    job.virtual_stages = 8;
+    job.sharding = Sharding::zero1;
+    job.sequence_parallel = true;
+    table.add(fmt::format("Llama 3 405B on {:>5} GPUs", gpus), predictor.predict(job).step_s(),
+              6 * job.model.parameters() * job.tokens_per_step() / gpus / published);
+  }
+  table.summary("Llama 3 405B");
+  EXPECT_LE(table.quantile(1), 0.08);
+}
+
 }  // namespace
 }  // namespace dssim
