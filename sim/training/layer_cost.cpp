@@ -12,6 +12,13 @@ double value(int64_t count) {
   return static_cast<double>(count);
 }
 
+// Collectives cut into as many chunks as there are ranks, each beside the work on another chunk: the first or last chunk
+// shows, and what outlasts the work.
+double exposed_in_chunks_s(double collectives_s, double work_s, int ranks) {
+  const double chunk = 1.0 / ranks;
+  return std::max(collectives_s * chunk, collectives_s - work_s * (1 - chunk));
+}
+
 bool is_aligned(double side) {
   return std::fmod(side, 8) == 0;
 }
@@ -138,15 +145,10 @@ void LayerCost::add_tensor_collectives(PassCosts& into, double count) {
                                                   network_.seconds(CollectiveKind::all_gather, group, bytes)
                                             : network_.seconds(CollectiveKind::all_reduce, group, bytes);
   for (PassCost* pass : {&into.forward, &into.backward})
-    pass->tensor_s += exposed_tensor_s(count * one, pass->product_s) + count * skew_s(job_.tensor_parallel);
-}
-
-// Overlapped, each collective goes in as many chunks as there are ranks, beside the product of another chunk: the first
-// or last chunk shows, and what outlasts the products.
-double LayerCost::exposed_tensor_s(double collectives_s, double products_s) const {
-  if (!job_.overlap_tensor || !job_.sequence_parallel) return collectives_s;
-  const double chunk = 1.0 / job_.tensor_parallel;
-  return std::max(collectives_s * chunk, collectives_s - products_s * (1 - chunk));
+    pass->tensor_s += count * skew_s(job_.tensor_parallel) +
+                      (job_.overlap_tensor && job_.sequence_parallel
+                           ? exposed_in_chunks_s(count * one, pass->product_s, job_.tensor_parallel)
+                           : count * one);
 }
 
 void LayerCost::add_attention(PassCosts& into) {
@@ -155,6 +157,7 @@ void LayerCost::add_attention(PassCosts& into) {
   const double kv_heads = value(kv_heads_per_gpu(m, job_.tensor_parallel));
   const double sequence = value(job_.sequence), queries = sequence / job_.context_parallel,
                sequences = value(job_.micro_batch);
+  const PassCosts before = into;
   if (job_.attention == TrainingAttention::flash) {
     // A context-parallel rank takes two slices, one from each end, so that all have the same work: the mean past is
     // half.
@@ -186,15 +189,21 @@ void LayerCost::add_attention(PassCosts& into) {
     into.forward += core.forward;
     into.backward += core.backward;
   }
+  const double forward_s = into.forward.compute_s - before.forward.compute_s,
+               backward_s = into.backward.compute_s - before.backward.compute_s;
   const double q = heads * dim, kv = kv_heads * dim;
   add_traffic(into, stack_.layout, tokens_ * (q + 2 * kv));
   if (m.positions == Positions::rotary) add_traffic(into, stack_.rope, tokens_ * (q + kv));
   if (job_.context_parallel > 1) {
     // Keys and values of the whole sequence are gathered; their gradients are scattered back.
     const double bytes = traffic().context_bytes;
-    into.forward.context_s += network_.seconds(CollectiveKind::all_gather, context_group(), bytes);
-    into.backward.context_s += network_.seconds(CollectiveKind::all_gather, context_group(), bytes) +
-                               network_.seconds(CollectiveKind::reduce_scatter, context_group(), bytes);
+    const double gather_s = network_.seconds(CollectiveKind::all_gather, context_group(), bytes),
+                 scatter_s = network_.seconds(CollectiveKind::reduce_scatter, context_group(), bytes);
+    const auto exposed = [&](double exchange_s, double attention_s) {
+      return job_.overlap_context ? exposed_in_chunks_s(exchange_s, attention_s, job_.context_parallel) : exchange_s;
+    };
+    into.forward.context_s += exposed(gather_s, forward_s);
+    into.backward.context_s += exposed(gather_s + scatter_s, backward_s);
   }
 }
 

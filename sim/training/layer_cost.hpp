@@ -80,7 +80,6 @@ class LayerCost {
   void add_attention(PassCosts& into);
   void add_feed_forward(PassCosts& into);
   void add_tensor_collectives(PassCosts& into, double count);
-  double exposed_tensor_s(double collectives_s, double products_s) const;
   PassCosts layer_costs();
   PassCosts embedding_costs();
   PassCosts head_costs();

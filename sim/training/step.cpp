@@ -122,8 +122,7 @@ class StepPredictor::Builder {
       }
       if (job_.micro_batches() > 1) {
         const auto held = stage_parameters(job_, 0);
-        at.backward.compute_s +=
-            accumulation_seconds(held.total() * layers / layers_on_stage(), at.backward.weight_s);
+        at.backward.compute_s += accumulation_seconds(held.total() * layers / layers_on_stage(), at.backward.weight_s);
       }
       if (schedule_.overlaps_experts()) hide_experts(at);
       add_shards(at, layers);

@@ -77,6 +77,7 @@ TrainingStack read_stack(const ProfileName& profile) {
   s.logit_bytes = t.number("kept_logit_bytes", kValues);
   s.sequence_parallel = t.boolean("sequence_parallel", false);
   s.overlap_gradients = t.boolean("overlap_gradients", true);
+  s.overlap_context = t.boolean("overlap_context", false);
   s.overlap_tensor = t.boolean("overlap_tensor", false);
   s.overlap_parameters = t.boolean("overlap_parameters", true);
   s.master_weights = t.boolean("master_weights", true);

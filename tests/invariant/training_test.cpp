@@ -196,8 +196,7 @@ TEST(TrainingStep, EightBitProductsPayForTheirCasts) {
     return LayerCost(job, predictor.stack(), predictor.kernels(), groups).layer();
   };
   const auto eight = cost(Precision::fp8), sixteen = cost(Precision::bf16);
-  const double pass_s =
-      8192 * 4.0 / (predictor.cluster().gpu.memory_bytes_per_s * predictor.stack().memory_efficiency);
+  const double pass_s = 8192 * 4.0 / (predictor.cluster().gpu.memory_bytes_per_s * predictor.stack().memory_efficiency);
   const auto rest = [](const PassCost& pass) { return pass.compute_s - pass.product_s; };
   EXPECT_NEAR(rest(eight.forward) - rest(sixteen.forward), 4096 * pass_s, 1e-9);
   EXPECT_NEAR(rest(eight.backward) - rest(sixteen.backward), (4096 + 2 * 1024 + 2 * 4096) * pass_s, 1e-9);

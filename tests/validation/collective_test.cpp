@@ -215,8 +215,7 @@ TEST(CollectivesValidation, FourGpusLeftOut) {
                                          {"h200-sxm", "vllm-0.19", "dgx-h200"},
                                          {"a100-sxm-80gb", "vllm-0.14", "dgx-a100"}}) {
     const test::ScratchFolder root;
-    const std::filesystem::path source = data_root(),
-                                profile = std::filesystem::path("kernels/profiles") / gpu / stack;
+    const std::filesystem::path source = data_root(), profile = std::filesystem::path("kernels/profiles") / gpu / stack;
     std::filesystem::create_directories(root.path() / profile);
     std::filesystem::create_directory_symlink(source / "platforms", root.path() / "platforms");
     std::filesystem::copy(source / profile / "stack.toml", root.path() / profile / "stack.toml");
