@@ -284,6 +284,31 @@ TEST(TrainingValidation, PublishedOnH100) {
   EXPECT_LE(lengths.quantile(1), 0.30);
 }
 
+// Published by another company, nothing fitted to them: MPT under FSDP in BF16 on H100, sequences of 2048
+// (github.com/mosaicml/llm-foundry, scripts/train/benchmarking/README.md; the fabric is not stated, 400 Gb/s a GPU assumed).
+TEST(TrainingValidation, PublishedFsdpOnH100) {
+  CsvTable csv(kData + "train_published_fsdp_h100.csv", {"model", "hidden", "layers", "heads", "gpus", "micro_batch",
+                                                         "accumulation", "recompute", "tokens_per_s_per_gpu"});
+  Table table;
+  while (csv.next()) {
+    const int gpus = static_cast<int>(csv.integer(4));
+    StepPredictor predictor(cluster_of("dgx-h100", gpus, 8, "fabric = \"roce400-rail\""), "torch-2.11");
+    TrainingJob job =
+        job_with_defaults(predictor.stack(), gpt(csv.integer(1), csv.integer(2), csv.integer(3), 50368, 2048));
+    job.data_parallel = gpus;
+    job.micro_batch = csv.integer(5);
+    job.global_batch = job.micro_batch * gpus * csv.integer(6);
+    job.sequence = 2048;
+    job.sharding = Sharding::zero3;
+    job.recompute = csv.integer(7) == 1 ? Recompute::full : Recompute::none;
+    table.add(fmt::format("{} on {:>2} GPUs, micro {:>2}", csv.text(0), gpus, job.micro_batch),
+              predictor.predict(job).step_s(), job.tokens_per_step() / gpus / csv.number(8));
+  }
+  table.summary("llm-foundry on H100, FSDP");
+  EXPECT_LE(table.quantile(0.5), 0.05);
+  EXPECT_LE(table.quantile(1), 0.12);
+}
+
 // Llama 3 405B in BF16 (arXiv 2407.21783, table 4): 430 and 400 TFLOP/s a GPU, counted as 6 × parameters × tokens.
 TEST(TrainingValidation, Llama3) {
   Table table;
