@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -60,6 +61,9 @@ class CostModel {
   const Gpu& gpu() const;
   const Stack& stack() const;
   bool transferred() const;  // tables of another GPU, or of this one with other figures
+  // Error of an operator of the stack's own profile on shapes that are in no table (kernels/profile_report.hpp names
+  // the operators); nothing where it was not judged, or the tables are of another GPU.
+  std::optional<Uncertainty> uncertainty(std::string_view op) const;
   // Where the figures in use come from, one line each (origin, date, licence).
   std::vector<std::string> sources() const;
 

@@ -93,7 +93,7 @@ TEST_P(Kernels, DecodeHeldOut) {
            s.past_len > 127 && s.past_len < 65535 && s.batch > 1;
   });
   if (held.empty()) GTEST_SKIP();
-  const DecodeTable table(kept, 2, machine_);
+  const DecodeTable table(kept, 2, machine_, profile_.measured_on().decode_blocks_per_sm);
   Errors errors;
   for (const auto& s : held)
     errors.add(table.price(machine_, 2, s.heads, s.kv_heads, s.head_dim, s.batch, s.batch * (s.past_len + 1)).seconds,
@@ -113,7 +113,7 @@ TEST_P(Kernels, DecodeHeadsHeldOut) {
     if (shape.second < 2 || shape.first > 40) continue;
     const auto [kept, held] =
         split(all, [&](const AttentionSample& s) { return s.heads == shape.first && s.kv_heads == shape.second; });
-    const DecodeTable table(kept, 2, machine_);
+    const DecodeTable table(kept, 2, machine_, profile_.measured_on().decode_blocks_per_sm);
     for (const auto& s : held)
       if (s.q_len == 1 && s.past_len > 127)
         errors.add(
@@ -184,7 +184,8 @@ TEST_P(Kernels, MixedFromPrefillAlone) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Measured, Kernels,
-                         testing::Values(Case{"h100-sxm", "vllm-0.14"}, Case{"h100-sxm", "torch-2.11"},
+                         testing::Values(Case{"h100-sxm", "dssim-1"}, Case{"h200-sxm", "dssim-1"},
+                                         Case{"h100-sxm", "vllm-0.14"}, Case{"h100-sxm", "torch-2.11"},
                                          Case{"a100-sxm-80gb", "vllm-0.14"}, Case{"h200-sxm", "vllm-0.19"},
                                          Case{"h200-sxm", "torch-2.11"}, Case{"rtx-4090", "vllm-0.19"},
                                          Case{"rtx-pro-6000", "vllm-0.19"}),
@@ -215,7 +216,7 @@ TEST_P(Carried, ToAnotherGpu) {
   memory_bound.print(name + "gemm, m up to 128");
   compute_bound.print(name + "gemm, m above 128");
   const auto samples = source.attention(Precision::bf16);
-  const DecodeTable decode(samples, 2, on);
+  const DecodeTable decode(samples, 2, on, source.measured_on().decode_blocks_per_sm);
   const PrefillTable prefill(samples, 2, source.measured_on());
   Errors decodes, prefills;
   for (const auto& s : target.attention(Precision::bf16)) {
@@ -237,7 +238,9 @@ TEST_P(Carried, ToAnotherGpu) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Pairs, Carried,
-                         testing::Values(Transfer{{"h100-sxm", "torch-2.11"}, {"h200-sxm", "torch-2.11"}},
+                         testing::Values(Transfer{{"h100-sxm", "dssim-1"}, {"h200-sxm", "dssim-1"}},
+                                         Transfer{{"h200-sxm", "dssim-1"}, {"h100-sxm", "dssim-1"}},
+                                         Transfer{{"h100-sxm", "torch-2.11"}, {"h200-sxm", "torch-2.11"}},
                                          Transfer{{"h100-sxm", "vllm-0.14"}, {"h200-sxm", "vllm-0.19"}},
                                          Transfer{{"a100-sxm-80gb", "vllm-0.14"}, {"h100-sxm", "vllm-0.14"}},
                                          Transfer{{"h100-sxm", "vllm-0.14"}, {"a100-sxm-80gb", "vllm-0.14"}}));
