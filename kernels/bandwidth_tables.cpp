@@ -5,6 +5,11 @@
 #include <cmath>
 
 namespace dssim {
+namespace {
+
+constexpr double kWarpValues = 256;  // 32 lanes of eight 16-bit values
+
+}  // namespace
 
 double ElementwiseTable::bytes_per_value(std::string_view kernel) {
   if (kernel == "add_rmsnorm") return 8;  // reads x and the residual, writes both
@@ -51,8 +56,10 @@ Price ElementwiseTable::price(const Machine& target, std::string_view name, doub
   const auto& upper = kernel.by_rows[i];
   if (*above <= log_width + 1e-9) return {ideal / std::exp(upper.at_log2(log_rows)), upper.coverage_log2(log_rows)};
   const auto& lower = kernel.by_rows[i - 1];
-  const double w = (log_width - widths[i - 1]) / (widths[i] - widths[i - 1]);
-  return {ideal / std::exp((1 - w) * lower.at_log2(log_rows) + w * upper.at_log2(log_rows)),
+  const double whole = std::min(std::ceil(width / kWarpValues) * kWarpValues, std::exp2(widths[i]));
+  const double whole_ideal = kernel.floor_s + rows * whole * bytes_per_value(name) / target.memory_bytes_per_s;
+  const double w = (std::log2(whole) - widths[i - 1]) / (widths[i] - widths[i - 1]);
+  return {whole_ideal / std::exp((1 - w) * lower.at_log2(log_rows) + w * upper.at_log2(log_rows)),
           worse(lower.coverage_log2(log_rows), upper.coverage_log2(log_rows))};
 }
 

@@ -19,7 +19,8 @@
 namespace dssim {
 
 // By kernel name: efficiency in (log rows, log width), bilinear, since few wide rows leave multiprocessors idle that many
-// narrow ones of as many bytes fill. A width beyond the measured ones is read at the nearest, at as many bytes.
+// narrow ones of as many bytes fill. A width between measured ones is priced as whole warps, whose spare lanes idle (up
+// to the next 256 values); one beyond them is read at the nearest, at as many bytes.
 class ElementwiseTable {
  public:
   ElementwiseTable(std::span<const ElementwiseSample> samples, const Machine& source);

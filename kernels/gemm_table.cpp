@@ -66,8 +66,8 @@ GemmTable::Mix GemmTable::mix_for(double n, double k) const {
 // at (n, k) is a weighted sum of theirs. The plane's slopes are held back a little, so that curves in a line, which say
 // nothing of the slope across it, still give an answer.
 GemmTable::Mix GemmTable::nearby(double n, double k) const {
-  constexpr size_t kNearest = 8;
-  constexpr double kSoftening = 0.01, kHeldBack = 0.005;  // squared doublings
+  constexpr size_t kNearest = 10;
+  constexpr double kSoftening = 0.1, kHeldBack = 0.005;  // squared doublings
   const double ln = std::log2(n), lk = std::log2(k);
   std::vector<std::pair<double, size_t>> near;
   for (size_t i = 0; i < log_shapes_.size(); ++i) {

@@ -7,7 +7,7 @@
 //   seconds = ideal / efficiency(m, n, k); carried to another GPU no less than its sustained rates allow
 // `floor` is the shortest time in the table: what a launch costs however small the product. The measured efficiency is
 // interpolated in log m along the (n,k) that were measured; between them bilinearly in (log n, log k) where the table
-// is a grid there, else by a plane through the nearest eight. Tested by tests/unit/cost_model_test.cpp and
+// is a grid there, else by a plane through the nearest ten. Tested by tests/unit/cost_model_test.cpp and
 // tests/validation/kernels_test.cpp.
 
 #include <cstdint>
