@@ -64,11 +64,13 @@ GemmTable::Mix GemmTable::mix_for(double n, double k) const {
 
 // A plane in (log n, log k) through the nearest curves, each weighing by the inverse square of its distance: its height
 // at (n, k) is a weighted sum of theirs. The plane's slopes are held back a little, so that curves in a line, which say
-// nothing of the slope across it, still give an answer.
+// nothing of the slope across it, still give an answer. Beyond the measured sizes the plane is level.
 GemmTable::Mix GemmTable::nearby(double n, double k) const {
   constexpr size_t kNearest = 10;
   constexpr double kSoftening = 0.1, kHeldBack = 0.005;  // squared doublings
-  const double ln = std::log2(n), lk = std::log2(k);
+  const double ln = std::log2(std::clamp(n, ns_.front(), ns_.back())),
+               lk = std::log2(std::clamp(k, ks_.front(), ks_.back()));
+  const double beyond = std::abs(std::log2(n) - ln) + std::abs(std::log2(k) - lk);
   std::vector<std::pair<double, size_t>> near;
   for (size_t i = 0; i < log_shapes_.size(); ++i) {
     const double dn = log_shapes_[i].first - ln, dk = log_shapes_[i].second - lk;
@@ -92,7 +94,7 @@ GemmTable::Mix GemmTable::nearby(double n, double k) const {
   const Eigen::Vector3d height = normal.inverse().row(0);
   Mix mix;
   for (size_t i = 0; i < count; ++i) mix.curves.emplace_back(near[i].second, height.dot(weighted[i]));
-  mix.coverage = near.front().first <= 1 ? Coverage::edge : Coverage::outside;
+  mix.coverage = std::sqrt(near.front().first) + beyond <= 1 ? Coverage::edge : Coverage::outside;
   return mix;
 }
 

@@ -12,6 +12,7 @@
 #include "kernels/gemm_table.hpp"
 #include "kernels/moe_table.hpp"
 #include "kernels/profile.hpp"
+#include "sim/base/files.hpp"
 #include "sim/base/units.hpp"
 
 namespace dssim {
@@ -213,6 +214,12 @@ std::string profile_report_toml(const ProfileReport& report) {
     text += fmt::format("median_residual = {:.4f}\np90_residual = {:.4f}\n", law.median, law.p90);
   }
   return text;
+}
+
+void write_profile_report(const std::filesystem::path& folder, const ProfileReport& report) {
+  AtomicFile file(folder / "report.toml");
+  file.write(profile_report_toml(report));
+  file.commit();
 }
 
 }  // namespace dssim

@@ -44,6 +44,8 @@ struct ProfileReport {
 // `folder` is a profile's: …/<gpu>/<stack>.
 ProfileReport report_on_profile(const std::filesystem::path& folder);
 std::string profile_report_text(const ProfileReport& report);
-std::string profile_report_toml(const ProfileReport& report);  // report.toml
+std::string profile_report_toml(const ProfileReport& report);
+// Writes report.toml into the profile's folder.
+void write_profile_report(const std::filesystem::path& folder, const ProfileReport& report);
 
 }  // namespace dssim

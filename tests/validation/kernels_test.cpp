@@ -17,6 +17,7 @@
 #include "kernels/gemm_table.hpp"
 #include "kernels/moe_table.hpp"
 #include "kernels/profile.hpp"
+#include "kernels/profile_report.hpp"
 #include "sim/base/csv.hpp"
 #include "support/relative_errors.hpp"
 
@@ -197,6 +198,36 @@ INSTANTIATE_TEST_SUITE_P(Measured, Kernels,
                            return name;
                          });
 
+// Shapes drawn at random that are in no table, predicted from the profile: what calibration promises, by operator.
+class Judged : public testing::TestWithParam<const char*> {};
+
+TEST_P(Judged, UnseenShapes) {
+  const ProfileReport report = report_on_profile(std::filesystem::path(kProfiles) / GetParam() / "dssim-1");
+  EXPECT_GE(report.errors.size(), 7U);
+  for (const auto& e : report.errors) {
+    std::printf("%s/dssim-1 %-20s n %4zu  median %4.1f %%  p90 %4.1f %%  worst %4.1f %%\n", GetParam(), e.name.c_str(),
+                e.shapes, 100 * e.median, 100 * e.p90, 100 * e.worst);
+    EXPECT_LE(e.median, 0.04) << e.name;
+    EXPECT_LE(e.p90, 0.12) << e.name;
+  }
+}
+
+// report.toml is what a run's trust reads.
+TEST_P(Judged, TheReportBesideTheTablesIsTheirs) {
+  const Profile profile(kProfiles, GetParam(), "dssim-1");
+  for (const auto& e : report_on_profile(std::filesystem::path(kProfiles) / GetParam() / "dssim-1").errors) {
+    const auto kept = profile.uncertainty(e.name);
+    ASSERT_TRUE(kept) << e.name << ": run dssim-calibrate --report on the profile";
+    EXPECT_NEAR(kept->median, e.median, 1e-3) << e.name << ": run dssim-calibrate --report on the profile";
+    EXPECT_NEAR(kept->p90, e.p90, 1e-3) << e.name;
+  }
+  EXPECT_FALSE(profile.uncertainty("no such operator"));
+}
+
+INSTANTIATE_TEST_SUITE_P(Profiles, Judged, testing::Values("h100-sxm", "h200-sxm"), [](const auto& info) {
+  return std::string(info.param).substr(0, 4);
+});
+
 struct Transfer {
   Case from, to;
 };
@@ -235,6 +266,9 @@ TEST_P(Carried, ToAnotherGpu) {
     errors.print(name + "moe");
   }
   EXPECT_LT(memory_bound.quantile(0.5), 0.25);
+  if (std::string(from.stack) != "dssim-1") return;
+  for (const auto& errors : {memory_bound, compute_bound, decodes, prefills})  // the same kernels on another chip
+    EXPECT_LE(errors.quantile(0.5), 0.10) << name;
 }
 
 INSTANTIATE_TEST_SUITE_P(Pairs, Carried,
