@@ -195,7 +195,8 @@ std::string profile_report_text(const ProfileReport& report) {
   for (const auto& law : report.laws) {
     text += fmt::format("  {:<22}{:>7}{:>8.1f} %{:>8.1f} %   ", law.name, law.rows, 100 * law.median, 100 * law.p90);
     for (size_t i = 0; i < law.terms.size(); ++i)
-      text += fmt::format("{}{} {}", i > 0 ? ", " : "", law.terms[i].first, law.terms[i].second);
+      text += fmt::format("{}{} {}", i == 0 ? "" : i % 4 == 0 ? fmt::format(",\n{:52}", "") : ", ", law.terms[i].first,
+                          law.terms[i].second);
     text += '\n';
   }
   return text;
