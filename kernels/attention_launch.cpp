@@ -122,8 +122,8 @@ double PrefillLaunch::seconds(const Machine& machine, std::span<const LaunchChun
                          start_s_ + row_s_ * rows / tile_rows_ + tile_s * std::ceil((c.past_tokens + last) / kKvTile)});
     }
   const double bytes = other_bytes + bytes_read(machine, chunks, group, kv_token_bytes);
-  return launch_s_ + std::max(last_finish(levels_, static_cast<int>(machine.sms) * blocks_per_sm_),
-                              bytes / sustained(machine));
+  return launch_s_ +
+         std::max(last_finish(levels_, static_cast<int>(machine.sms) * blocks_per_sm_), bytes / sustained(machine));
 }
 
 // ---- decode
