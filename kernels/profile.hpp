@@ -13,6 +13,8 @@
 //   all_reduce, nccl .csv[.gz]     collective,gpus,bytes,seconds
 //   copy.csv[.gz]                  kernel,bytes,seconds
 //   report.toml                    how well the tables predict shapes that are not in them (kernels/profile_report.hpp)
+//   power_cap.csv                  kernel,dtype,flops,burst_seconds,seconds: one kernel in a burst and under the power cap
+//   power_burst.csv                regime,seconds: how long a large product keeps the highest clock after decode_like work
 // A table split by number format (gemm.fp8.csv.gz) is read only where that format is asked for; in one that is not
 // split, rows of other formats are passed over. Further columns are ignored. Seconds > 0, sizes > 0 (past_len and
 // counts ≥ 0), each checked. Units: seconds and bytes. Errors: Error(bad_input), "file:line: column: what is wrong".
@@ -24,6 +26,7 @@
 #include <string_view>
 #include <vector>
 
+#include "kernels/power_cap.hpp"
 #include "kernels/price.hpp"
 #include "kernels/stack.hpp"
 #include "platforms/precision.hpp"
@@ -90,6 +93,7 @@ class Profile {
   std::vector<ElementwiseSample> elementwise(std::string_view table = "elementwise") const;
   std::vector<CollectiveSample> collectives(std::string_view table) const;  // "all_reduce" or "nccl"
   std::vector<CopySample> copies() const;
+  PowerCap power_cap() const;  // without the tables: none
 
   // Error of the prediction on shapes that are in no table, by operator (kernels/profile_report.hpp names them), as
   // report.toml beside the tables says; nothing where that was not judged.
