@@ -12,9 +12,9 @@
 //   elementwise.csv[.gz]           kernel,dtype,rows,width,seconds
 //   all_reduce, nccl .csv[.gz]     collective,gpus,bytes,seconds
 //   copy.csv[.gz]                  kernel,bytes,seconds
-//   report.toml                    how well the tables predict shapes that are not in them (kernels/profile_report.hpp)
 //   power_cap.csv                  kernel,dtype,flops,burst_seconds,seconds: one kernel in a burst and under the power cap
 //   power_burst.csv                regime,seconds: how long a large product keeps the highest clock after decode_like work
+//   report.toml                    how well the tables predict shapes that are not in them (kernels/profile_report.hpp)
 // A table split by number format (gemm.fp8.csv.gz) is read only where that format is asked for; in one that is not
 // split, rows of other formats are passed over. Further columns are ignored. Seconds > 0, sizes > 0 (past_len and
 // counts ≥ 0), each checked. Units: seconds and bytes. Errors: Error(bad_input), "file:line: column: what is wrong".
