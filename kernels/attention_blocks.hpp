@@ -33,8 +33,8 @@ struct DecodeBlocks {
     constexpr double kMergeOverhead = 2.0;
     DecodeBlocks best;
     double best_cost = 0;
-    for (int parts = 1; parts == 1 || (pages / parts >= kMinPagesPerPart && head_tiles * parts <= kMaxBlocks &&
-                                       parts <= kMaxParts);
+    for (int parts = 1;
+         parts == 1 || (pages / parts >= kMinPagesPerPart && head_tiles * parts <= kMaxBlocks && parts <= kMaxParts);
          ++parts) {
       const DecodeBlocks blocks = of(head_tiles, pages, resident, parts);
       const double cost =

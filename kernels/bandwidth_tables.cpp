@@ -21,46 +21,44 @@ double ElementwiseTable::bytes_per_value(std::string_view kernel) {
 
 ElementwiseTable::ElementwiseTable(std::span<const ElementwiseSample> samples, const Machine& source)
     : source_(source) {
+  std::map<std::string, std::map<double, Width>, std::less<>> kernels;
   for (const auto& s : samples) {
-    auto& kernel = curves_[s.kernel];
-    kernel.floor_s = std::min(kernel.floor_s, s.seconds);
+    auto& width = kernels[s.kernel].try_emplace(s.width, Width{std::log2(s.width), s.seconds, {}}).first->second;
+    width.floor_s = std::min(width.floor_s, s.seconds);
   }
-  std::map<std::string, std::map<double, LogCurve>> by_width;
   for (const auto& s : samples) {
-    const double ideal =
-        curves_[s.kernel].floor_s + s.rows * s.width * bytes_per_value(s.kernel) / source_.memory_bytes_per_s;
-    by_width[s.kernel][s.width].add(s.rows, std::log(ideal / s.seconds));
+    auto& width = kernels[s.kernel].find(s.width)->second;
+    const double ideal = width.floor_s + s.rows * s.width * bytes_per_value(s.kernel) / source_.memory_bytes_per_s;
+    width.by_rows.add(s.rows, std::log(ideal / s.seconds));
   }
-  for (auto& [name, widths] : by_width) {
-    auto& kernel = curves_[name];
-    for (auto& [width, curve] : widths) {
-      kernel.log_widths.push_back(std::log2(width));
-      kernel.by_rows.push_back(std::move(curve));
-    }
-  }
+  for (auto& [name, widths] : kernels)
+    for (auto& [size, width] : widths) kernels_[name].push_back(std::move(width));
 }
 
 Price ElementwiseTable::price(const Machine& target, std::string_view name, double rows, double width) const {
-  const auto& kernel = curves_.find(name)->second;
-  const double ideal = kernel.floor_s + rows * width * bytes_per_value(name) / target.memory_bytes_per_s;
-  const double log_rows = std::log2(rows), log_width = std::log2(width);
-  const auto& widths = kernel.log_widths;
-  const auto above = std::lower_bound(widths.begin(), widths.end(), log_width - 1e-9);
-  const auto i = static_cast<size_t>(above - widths.begin());
-  if (above == widths.end() || (above == widths.begin() && *above > log_width + 1e-9)) {
-    const size_t nearest = above == widths.end() ? widths.size() - 1 : 0;
-    const auto& curve = kernel.by_rows[nearest];
-    const double same_bytes = log_rows + log_width - widths[nearest];
-    return {ideal / std::exp(curve.at_log2(same_bytes)), worse(Coverage::edge, curve.coverage_log2(same_bytes))};
+  const auto& widths = kernels_.find(name)->second;
+  const double log_rows = std::log2(rows), log_width = std::log2(width), per_value = bytes_per_value(name);
+  const auto price = [&](double floor_s, double values, double log_efficiency, Coverage coverage) {
+    return Price{(floor_s + values * per_value / target.memory_bytes_per_s) / std::exp(log_efficiency), coverage};
+  };
+  const auto above =
+      std::find_if(widths.begin(), widths.end(), [&](const Width& w) { return w.log_width > log_width - 1e-9; });
+  const bool measured = above != widths.end() && above->log_width < log_width + 1e-9;
+  if (!measured && (above == widths.end() || above == widths.begin())) {
+    const Width& nearest = above == widths.end() ? widths.back() : widths.front();
+    const double same_bytes = log_rows + log_width - nearest.log_width;
+    return price(nearest.floor_s, rows * width, nearest.by_rows.at_log2(same_bytes),
+                 worse(Coverage::edge, nearest.by_rows.coverage_log2(same_bytes)));
   }
-  const auto& upper = kernel.by_rows[i];
-  if (*above <= log_width + 1e-9) return {ideal / std::exp(upper.at_log2(log_rows)), upper.coverage_log2(log_rows)};
-  const auto& lower = kernel.by_rows[i - 1];
-  const double whole = std::min(std::ceil(width / kWarpValues) * kWarpValues, std::exp2(widths[i]));
-  const double whole_ideal = kernel.floor_s + rows * whole * bytes_per_value(name) / target.memory_bytes_per_s;
-  const double w = (std::log2(whole) - widths[i - 1]) / (widths[i] - widths[i - 1]);
-  return {whole_ideal / std::exp((1 - w) * lower.at_log2(log_rows) + w * upper.at_log2(log_rows)),
-          worse(lower.coverage_log2(log_rows), upper.coverage_log2(log_rows))};
+  if (measured)
+    return price(above->floor_s, rows * width, above->by_rows.at_log2(log_rows),
+                 above->by_rows.coverage_log2(log_rows));
+  const Width& below = *std::prev(above);
+  const double whole = std::min(std::ceil(width / kWarpValues) * kWarpValues, std::exp2(above->log_width));
+  const double w = (std::log2(whole) - below.log_width) / (above->log_width - below.log_width);
+  return price((1 - w) * below.floor_s + w * above->floor_s, rows * whole,
+               (1 - w) * below.by_rows.at_log2(log_rows) + w * above->by_rows.at_log2(log_rows),
+               worse(below.by_rows.coverage_log2(log_rows), above->by_rows.coverage_log2(log_rows)));
 }
 
 CollectiveTable::CollectiveTable(std::span<const CollectiveSample> samples, const Machine& source) : source_(source) {

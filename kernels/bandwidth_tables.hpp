@@ -20,24 +20,24 @@ namespace dssim {
 
 // By kernel name: efficiency in (log rows, log width), bilinear, since few wide rows leave multiprocessors idle that many
 // narrow ones of as many bytes fill. A width between measured ones is priced as whole warps, whose spare lanes idle (up
-// to the next 256 values); one beyond them is read at the nearest, at as many bytes.
+// to the next 256 values); one beyond them is read at the nearest, at as many bytes. The floor is a width's own, the
+// shortest time measured of it: a wide row takes long however fast the memory.
 class ElementwiseTable {
  public:
   ElementwiseTable(std::span<const ElementwiseSample> samples, const Machine& source);
-  bool has(std::string_view kernel) const { return curves_.find(kernel) != curves_.end(); }
+  bool has(std::string_view kernel) const { return kernels_.find(kernel) != kernels_.end(); }
   Price price(const Machine& target, std::string_view kernel, double rows, double width) const;
 
   // Bytes a kernel moves per value of its `width`, 16-bit values.
   static double bytes_per_value(std::string_view kernel);
 
  private:
-  struct Kernel {
-    double floor_s = 1;
-    std::vector<double> log_widths;  // ascending
-    std::vector<LogCurve> by_rows;   // for each width: log efficiency
+  struct Width {
+    double log_width, floor_s;
+    LogCurve by_rows;  // log efficiency
   };
   Machine source_;
-  std::map<std::string, Kernel, std::less<>> curves_;
+  std::map<std::string, std::vector<Width>, std::less<>> kernels_;  // widths ascending
 };
 
 // By (collective or backend name, GPUs); group sizes between measured ones are interpolated in log GPUs.

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 
-
 namespace dssim {
 
 Fit fit_seconds(std::span<const double> terms, size_t width, std::span<const double> seconds) {

@@ -14,8 +14,8 @@ namespace dssim {
 
 struct Fit {
   size_t rows = 0;
-  std::vector<double> coefficients;              // one for each term; empty where there are fewer rows than terms
-  double median_error = 0, p90_error = 0;        // of the relative errors over the rows fitted
+  std::vector<double> coefficients;        // one for each term; empty where there are fewer rows than terms
+  double median_error = 0, p90_error = 0;  // of the relative errors over the rows fitted
 };
 
 // `terms` holds the rows one after another, `width` of them each; seconds > 0.

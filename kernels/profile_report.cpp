@@ -47,8 +47,8 @@ class Law {
   void close(std::string name, std::vector<FittedLaw>& out) const {
     const Fit fit = fit_seconds(terms_, rates_.size() + 1, seconds_);
     if (fit.coefficients.empty() || fit.rows < 2 * (rates_.size() + 1)) return;
-    FittedLaw law{std::move(name), fit.rows, {{"latency", format_time(fit.coefficients[0])}}, fit.median_error,
-                  fit.p90_error};
+    FittedLaw law{
+        std::move(name), fit.rows, {{"latency", format_time(fit.coefficients[0])}}, fit.median_error, fit.p90_error};
     for (size_t i = 0; i < rates_.size(); ++i)
       if (const double seconds_each = fit.coefficients[i + 1]; seconds_each > 0)
         law.terms.emplace_back(rates_[i].first, format_rate(1 / seconds_each, rates_[i].second));
@@ -124,7 +124,8 @@ void report_moe(const Profile& profile, const Machine& machine, ProfileReport& r
     if (samples.empty()) continue;
     const MoeTable table(samples, format, machine);
     Errors errors;
-    for (const auto& s : profile.moe(format, "check_moe")) errors.add(table.price(machine, format, s).seconds, s.seconds);
+    for (const auto& s : profile.moe(format, "check_moe"))
+      errors.add(table.price(machine, format, s).seconds, s.seconds);
     errors.close(fmt::format("moe_{}", name_of(format)), report.errors);
   }
 }
@@ -140,8 +141,7 @@ void report_elementwise(const Profile& profile, const Machine& machine, ProfileR
   }
   std::map<std::string, Errors> errors;
   for (const auto& s : profile.elementwise("check_elementwise"))
-    if (table.has(s.kernel))
-      errors[s.kernel].add(table.price(machine, s.kernel, s.rows, s.width).seconds, s.seconds);
+    if (table.has(s.kernel)) errors[s.kernel].add(table.price(machine, s.kernel, s.rows, s.width).seconds, s.seconds);
   for (const auto& [kernel, law] : laws) law.close(kernel, report.laws);
   for (auto& [kernel, e] : errors) e.close(kernel, report.errors);
 }
@@ -160,8 +160,7 @@ void report_bandwidth(const Profile& profile, const Machine& machine, ProfileRep
   const CollectiveTable table(samples, machine);
   Errors errors;
   for (const auto& s : profile.collectives("check_nccl"))
-    if (table.has(s.collective))
-      errors.add(table.price(machine, s.collective, s.gpus, s.bytes).seconds, s.seconds);
+    if (table.has(s.collective)) errors.add(table.price(machine, s.collective, s.gpus, s.bytes).seconds, s.seconds);
   errors.close("collectives", report.errors);
 }
 
@@ -195,8 +194,11 @@ std::string profile_report_text(const ProfileReport& report) {
   for (const auto& law : report.laws) {
     text += fmt::format("  {:<22}{:>7}{:>8.1f} %{:>8.1f} %   ", law.name, law.rows, 100 * law.median, 100 * law.p90);
     for (size_t i = 0; i < law.terms.size(); ++i)
-      text += fmt::format("{}{} {}", i == 0 ? "" : i % 4 == 0 ? fmt::format(",\n{:52}", "") : ", ", law.terms[i].first,
-                          law.terms[i].second);
+      text += fmt::format("{}{} {}",
+                          i == 0       ? ""
+                          : i % 4 == 0 ? fmt::format(",\n{:52}", "")
+                                       : ", ",
+                          law.terms[i].first, law.terms[i].second);
     text += '\n';
   }
   return text;

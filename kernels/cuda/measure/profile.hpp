@@ -72,7 +72,7 @@ class Profile {
   std::filesystem::path folder_;
   std::filesystem::path partial_;
   Description description_;
-  std::vector<std::string> engine_lines_;  // kept from the profile that is replaced
+  std::vector<std::string> engine_lines_;                  // kept from the profile that is replaced
   std::map<std::string, std::vector<std::string>> notes_;  // finished tables
 };
 
