@@ -191,8 +191,10 @@ TEST(BadInput, WhatDoesNotFitSaysWhatWould) {
 }
 
 TEST(BadInput, UsersWhoAreAllRefusedDoNotStopTime) {
-  const TemporaryFile scenario(".toml", test::kLlamaOnH100 + "[serving]\nmax_model_tokens = 100\nstack = \"dssim-1\"\n[workload]\nkind = \"closed-loop\"\n"
-                                        "users = 4\nduration = \"1 min\"\nprompt = { tokens = 300 }\noutput = { tokens = 5 }\n");
+  const TemporaryFile scenario(
+      ".toml", test::kLlamaOnH100 +
+                   "[serving]\nmax_model_tokens = 100\nstack = \"dssim-1\"\n[workload]\nkind = \"closed-loop\"\n"
+                   "users = 4\nduration = \"1 min\"\nprompt = { tokens = 300 }\noutput = { tokens = 5 }\n");
   expect_refused(dssim(scenario.path().string()), "think_time", "a closed loop that is refused", 3);
   EXPECT_EQ(dssim(scenario.path().string() + " --quiet --set 'workload.think_time=1 s'").status, 0);
 }
