@@ -38,7 +38,7 @@ class PowerCap {
 
   bool acts() const { return burst_s_ > 0; }
   double burst_s() const { return burst_s_; }
-  double slowdown(double share) const;            // ≥ 1
+  double slowdown(double share) const;           // ≥ 1
   double compute_bound(double slowdown) const {  // w above
     return most_slowdown_ > 1 ? (slowdown - 1) / (most_slowdown_ - 1) : 0;
   }
