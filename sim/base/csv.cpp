@@ -45,6 +45,12 @@ CsvTable::CsvTable(std::string text, std::string name, std::vector<std::string> 
   for (const auto& column : columns) add_column(column);
 }
 
+bool CsvTable::has_column(std::string_view name) const {
+  for (const auto& h : header_)
+    if (h == name) return true;
+  return false;
+}
+
 size_t CsvTable::add_column(std::string_view name) {
   for (size_t i = 0; i < header_.size(); ++i) {
     if (header_[i] != name) continue;

@@ -25,6 +25,8 @@ class CsvTable {
 
   bool next();  // false after the last row
   int line() const { return line_; }
+  // Whether the header names this column (asked before reading, for columns that may be there).
+  bool has_column(std::string_view name) const;
   size_t add_column(std::string_view name);  // its index for text/number/integer; the column must exist
 
   std::string_view text(size_t column) const { return fields_[column]; }
