@@ -26,6 +26,33 @@ const auto* find_spec(const Specs& specs, std::string_view key) {
   return found == specs.end() ? nullptr : &*found;
 }
 
+// What a figure of a dimension may be, with a thousandfold and more to spare around anything sold: beyond, simulated times
+// would leave what a double counts.
+struct Bounds {
+  double least, most;
+};
+Bounds bounds_of(Dimension dimension) {
+  switch (dimension) {
+    case Dimension::time:
+      return {1e-12, 1e6};
+    case Dimension::bytes:
+      return {1, 1e21};
+    case Dimension::bandwidth:
+      return {1e3, 1e18};
+    case Dimension::compute_rate:
+      return {1e6, 1e21};
+    case Dimension::ratio:
+      return {1e-6, 1e6};
+    case Dimension::rate:
+    case Dimension::power:
+    case Dimension::money:
+    case Dimension::frequency:
+    case Dimension::count:
+      break;
+  }
+  return {0, 1e15};
+}
+
 // What a figure may be, beyond its dimension; "" where it is fine.
 std::string objection(const FigureSpec& spec, double value) {
   const double most_counted = spec.key.ends_with("iops") ? 1e12 : 1e6;
@@ -34,6 +61,10 @@ std::string objection(const FigureSpec& spec, double value) {
   if (spec.key == "oversubscription" && value < 1) return "must be 1 (non-blocking) or more";
   if (spec.dimension == Dimension::count && (value != std::floor(value) || value > most_counted))
     return fmt::format("must be a whole number of at most {:.0f}", most_counted);
+  const auto [least, most] = bounds_of(spec.dimension);
+  if (value != 0 && (value < least || value > most))
+    return fmt::format("must lie between {} and {}", format_quantity(least, spec.dimension),
+                       format_quantity(most, spec.dimension));
   return "";
 }
 

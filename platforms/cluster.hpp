@@ -39,12 +39,10 @@ struct Cluster {
   int slot_of(int index) const { return index % gpus_per_node(); }  // its place in its node
   int nics_per_node() const;                                        // 0 without a fabric
 
-  // Totals of all nodes, whole (a node is bought whole): the node's own figure, else that of its GPUs alone, which the
-  // *_covers_gpus_only say. 0 where neither is known.
+  // Totals of all nodes, whole (a node is bought whole): the node's own figure, else that of its GPUs alone. 0 where
+  // neither is known.
   double power_w() const;
   double price_usd() const;
-  bool power_covers_gpus_only() const { return node.power_w == 0; }
-  bool price_covers_gpus_only() const { return node.price_usd == 0; }
 };
 
 Cluster read_cluster(const Config& cluster_table);

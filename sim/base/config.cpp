@@ -7,11 +7,10 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <set>
-#include <sstream>
 
+#include "sim/base/files.hpp"
 #include "sim/base/names.hpp"
 
 namespace dssim {
@@ -33,6 +32,11 @@ const toml::node* as_node(const void* p) {
 }
 const toml::table& as_table(const void* p) {
   return *static_cast<const toml::table*>(p);
+}
+
+// toml++'s own conversion refuses integers that no double holds exactly.
+double number_in(const toml::node& node) {
+  return node.is_integer() ? static_cast<double>(**node.as_integer()) : **node.as_floating_point();
 }
 
 std::string joined(const std::string& path, std::string_view key) {
@@ -98,17 +102,6 @@ void assign(toml::table& root, const std::string& assignment, std::map<std::stri
   origin[joined(path, parts.back())] = assignment;
 }
 
-std::string read_text_file(const std::string& path) {
-  std::error_code code;
-  if (!std::filesystem::exists(path, code)) throw bad_input(fmt::format("{}: no such file", path));
-  if (std::filesystem::is_directory(path, code)) throw bad_input(fmt::format("{}: is a folder, not a file", path));
-  std::ifstream in(path, std::ios::binary);
-  if (!in) throw bad_input(fmt::format("{}: cannot be opened for reading", path));
-  std::ostringstream text;
-  text << in.rdbuf();
-  return text.str();
-}
-
 std::string_view type_word(const toml::node& node) {
   if (node.is_string()) return "text";
   if (node.is_integer()) return "an integer";
@@ -127,7 +120,9 @@ Config::Config(std::shared_ptr<Document> document, const void* table, std::strin
 }
 
 Config Config::load(const std::string& path, std::span<const std::string> assignments) {
-  return parse(read_text_file(path), path, assignments);
+  std::error_code code;
+  if (std::filesystem::is_fifo(path, code)) throw bad_input(fmt::format("{}: is a pipe: save it as a file", path));
+  return parse(read_file(path), path, assignments);
 }
 
 Config Config::parse(std::string_view text, const std::string& name, std::span<const std::string> assignments) {
@@ -244,7 +239,7 @@ std::optional<double> Config::find_quantity(std::string_view key, Dimension dime
     throw error(key, fmt::format("must be a {}, e.g. {}, not {}", dimension_name(dimension),
                                  dimension_example(dimension), type_word(*node)));
   if (!unitless) throw error(key, fmt::format("the unit is missing; write e.g. {}", dimension_example(dimension)));
-  const double value = node->value<double>().value();
+  const double value = number_in(*node);
   if (!std::isfinite(value) || value < 0) throw error(key, "must be a finite number, zero or more");
   return value;
 }
@@ -277,7 +272,7 @@ std::optional<double> Config::find_number(std::string_view key, Range<double> ra
   const toml::node* node = as_node(find(key));
   if (node == nullptr) return std::nullopt;
   if (!node->is_number()) throw error(key, fmt::format("must be a number, not {}", type_word(*node)));
-  const double value = node->value<double>().value();
+  const double value = number_in(*node);
   if (!(value >= range.least && value <= range.most))
     throw error(key, fmt::format("{} is outside {} to {}", value, range.least, range.most));
   return value;
@@ -306,7 +301,7 @@ std::vector<double> Config::numbers(std::string_view key, Range<double> range) c
   for (const auto& element : *node->as_array()) {
     if (!element.is_number())
       throw error(key, fmt::format("must be a list of numbers, but holds {}", type_word(element)));
-    const double value = element.value<double>().value();
+    const double value = number_in(element);
     if (!(value >= range.least && value <= range.most))
       throw error(key, fmt::format("{} is outside {} to {}", value, range.least, range.most));
     values.push_back(value);

@@ -62,7 +62,8 @@ size_t CsvTable::add_column(std::string_view name) {
   }
   const auto near = nearest_name(name, header_);
   throw bad_input(fmt::format("{}:1: column '{}' is missing{}; the header has {}", name_, name,
-                              near.empty() ? "" : fmt::format(" (is it '{}'?)", near), join(header_, ",")));
+                              near.empty() ? "" : fmt::format(" (is it '{}'?)", near),
+                              join(header_, ",").substr(0, 200)));
 }
 
 std::string_view CsvTable::take_line() {

@@ -16,6 +16,9 @@
 namespace dssim {
 namespace fs = std::filesystem;
 
+// Traces, which may be longer, are read line by line. A .gz of 1 MB can unpack to this much.
+constexpr size_t kMostBytes = size_t{1} << 30;
+
 std::string read_file(const fs::path& path) {
   std::error_code code;
   if (!fs::exists(path, code)) throw bad_input(fmt::format("{}: no such file", path.string()));
@@ -33,6 +36,7 @@ std::string read_file(const fs::path& path) {
     if (got < 0) throw bad_input(fmt::format("{}: damaged or truncated", path.string()));
     if (got == 0) break;
     used += static_cast<size_t>(got);
+    if (used > kMostBytes) throw bad_input(fmt::format("{}: is longer than 1 GiB", path.string()));
   }
   int status = Z_OK;
   gzerror(file.get(), &status);

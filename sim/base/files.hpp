@@ -12,7 +12,7 @@
 
 namespace dssim {
 
-// The contents, unpacked where the name ends in ".gz". Throws Error(bad_input): no such file, unreadable, truncated.
+// The contents, unpacked where they are gzip. Throws Error(bad_input): no such file, unreadable, truncated, over 1 GiB.
 std::string read_file(const std::filesystem::path& path);
 
 // Refuses a path that cannot become a file: an empty one, a folder, one in a folder that does not exist. For asking

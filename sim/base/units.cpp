@@ -146,6 +146,8 @@ std::string scaled(double value, double step, std::initializer_list<std::string_
     scaled_value /= step;
     ++unit;
   }
+  if (scaled_value >= 1e7)
+    return fmt::format("{:.3g}{}{}", std::copysign(scaled_value, value), unit->empty() ? "" : " ", *unit);
   const int decimals = scaled_value >= 99.95 ? 0 : scaled_value >= 9.995 ? 1 : 2;
   std::string text = fmt::format("{:.{}f}", std::copysign(scaled_value, value), decimals);
   if (text.find('.') != std::string::npos) {

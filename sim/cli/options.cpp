@@ -7,9 +7,17 @@
 #include <charconv>
 #include <sstream>
 
+#include "sim/base/error.hpp"
 #include "sim/base/files.hpp"
+#include "sim/study/training_scenario.hpp"
 
 namespace dssim {
+
+Scenario CommonOptions::read() const {
+  if (is_training_scenario(scenario, {}))
+    throw bad_input(fmt::format("{}: has [training]; this command asks about [serving]", scenario));
+  return read_scenario(scenario, assignments, seed);
+}
 
 po::options_description common_description(CommonOptions& options) {
   po::options_description description("Options");

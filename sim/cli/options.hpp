@@ -19,7 +19,7 @@ struct CommonOptions {
   std::optional<std::string> json;  // a file, or "-"
   bool quiet = false;
 
-  Scenario read() const { return read_scenario(scenario, assignments, seed); }
+  Scenario read() const;  // a serving scenario
 };
 
 namespace po = boost::program_options;

@@ -71,7 +71,6 @@ class Simulation {
   void build_platform();  // now rather than at the first transfer
   uint64_t events() const { return events_; }
   uint64_t flows() const { return flows_; }
-  uint32_t flows_in_flight() const { return flows_in_flight_; }
 
  private:
   class Kernel;  // everything that touches SimGrid

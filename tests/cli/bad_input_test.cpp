@@ -48,6 +48,7 @@ const Case kCases[] = {
     {"cluster.fabric=ndr400-rial", "did you mean 'ndr400-rail'?"},
     {"cluster.override.gpu.memory_bandwith=1 TB/s", "memory_bandwidth"},
     {"cluster.override.gpu.memory_bandwidth=1 TB", "is not a bandwidth"},
+    {"cluster.override.gpu.memory_bandwidth=1e-300 TB/s", "must lie between"},
     {"cluster.nod=x", "did you mean 'node' or 'nodes'?"},
     {"model.name=llama-3-8", "did you mean 'llama-3-8b'?"},
     {"model.weights=bf17", "did you mean 'bf16'?"},
@@ -120,6 +121,7 @@ TEST(BadInput, NamesFileAndLine) {
 TEST(BadInput, Files) {
   expect_refused(dssim("nowhere.toml"), "no such file", "no scenario");
   expect_refused(dssim("/tmp/"), "is a folder", "a folder");
+  expect_refused(dssim("/dev/zero"), "is a device", "a device");
   const TemporaryFile empty(".toml", "");
   expect_refused(dssim(empty.path().string()), "[cluster]", "an empty scenario");
   const auto with_csv = [](const std::string& csv) {
@@ -189,8 +191,10 @@ TEST(BadInput, WhatDoesNotFitSaysWhatWould) {
 }
 
 TEST(BadInput, UsersWhoAreAllRefusedDoNotStopTime) {
-  const TemporaryFile scenario(".toml", test::kLlamaOnH100 + "[serving]\nmax_model_tokens = 100\nstack = \"dssim-1\"\n[workload]\nkind = \"closed-loop\"\n"
-                                        "users = 4\nduration = \"1 min\"\nprompt = { tokens = 300 }\noutput = { tokens = 5 }\n");
+  const TemporaryFile scenario(
+      ".toml", test::kLlamaOnH100 +
+                   "[serving]\nmax_model_tokens = 100\nstack = \"dssim-1\"\n[workload]\nkind = \"closed-loop\"\n"
+                   "users = 4\nduration = \"1 min\"\nprompt = { tokens = 300 }\noutput = { tokens = 5 }\n");
   expect_refused(dssim(scenario.path().string()), "think_time", "a closed loop that is refused", 3);
   EXPECT_EQ(dssim(scenario.path().string() + " --quiet --set 'workload.think_time=1 s'").status, 0);
 }

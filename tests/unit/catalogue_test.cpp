@@ -276,6 +276,9 @@ TEST(ClusterTest, ErrorsNameTheKeyAndTheRemedy) {
   EXPECT_NE(error(o + "\"gpu.memory_bandwidth\" = \"4 TB\"").find("'4 TB' is not a bandwidth"), std::string::npos);
   EXPECT_NE(error(o + "\"gpu.memory\" = \"-1 GB\"").find("must not be negative"), std::string::npos);
   EXPECT_NE(error(o + "\"gpu.memory\" = \"0 GB\"").find("must be more than zero"), std::string::npos);
+  EXPECT_NE(error(o + "\"gpu.memory_bandwidth\" = \"1e-9 B/s\"").find("must lie between 1 kB/s and 1000 PB/s"),
+            std::string::npos);
+  EXPECT_NE(error(o + "\"node.link_latency\" = \"1e300 s\"").find("must lie between"), std::string::npos);
   EXPECT_NE(error(o + "\"node.gpus\" = 2.5").find("must be a whole number"), std::string::npos);
   EXPECT_NE(error(o + "\"node.gpus\" = 1e300").find("must be a whole number"), std::string::npos);
   EXPECT_NE(error(o + "\"node.sockets\" = 1000001").find("must be a whole number of at most 1000000"),

@@ -76,6 +76,13 @@ TEST(Config, SyntaxErrorsCarryTheLine) {
   EXPECT_TRUE(error_of([] { Config::load("/nonexistent/x.toml"); }).find("no such file") != std::string::npos);
 }
 
+TEST(Config, HugeIntegersAreNumbers) {
+  const Config c = parse("a = 9223372036854775807\nb = [9223372036854775807]\n");
+  EXPECT_EQ(c.quantity("a", Dimension::count), 0x1p63);
+  EXPECT_EQ(c.numbers("b", {0, 1e30}).front(), 0x1p63);
+  EXPECT_EQ(error_of([&] { c.number("a", {0, 1}); }), "s.toml:1: a: 9.223372036854776e+18 is outside 0 to 1");
+}
+
 // Seeded mutations of a valid document: whatever comes out, reading it must end in a value or in Error(bad_input).
 TEST(Config, MutatedDocumentsNeverEscape) {
   const std::string valid =

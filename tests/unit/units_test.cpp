@@ -61,6 +61,7 @@ TEST(Units, FormatForReaders) {
   EXPECT_EQ(format_time(0.0234), "23.4 ms");
   EXPECT_EQ(format_time(0.9999), "1 s");
   EXPECT_EQ(format_time(3600), "60 min");
+  EXPECT_EQ(format_time(1e300), "1.16e+295 days");
   EXPECT_EQ(format_bytes(999.6e9), "1 TB");
   EXPECT_EQ(format_bytes(80.3e9), "80.3 GB");
   EXPECT_EQ(format_bandwidth(3.35e12), "3.35 TB/s");
