@@ -138,6 +138,19 @@ std::vector<AttentionSample> Profile::attention(Precision kv_cache) const {
   return samples;
 }
 
+std::vector<MixedAttentionSample> Profile::mixed_attention(Precision kv_cache) const {
+  std::vector<MixedAttentionSample> samples;
+  const auto path = file("attention_mixed", format_of(kv_cache));
+  if (path.empty()) return samples;
+  CsvTable csv(path, {"kv_dtype", "heads", "kv_heads", "head_dim", "q_len", "past_len", "decode_batch", "decode_kv_len",
+                      "seconds"});
+  while (csv.next())
+    if (is_format(csv.text(0), format_of(kv_cache)))
+      samples.push_back({small(csv, 1), small(csv, 2), small(csv, 3), positive(csv, 4), counted(csv, 5),
+                         positive(csv, 6), positive(csv, 7), positive(csv, 8)});
+  return samples;
+}
+
 std::vector<MoeSample> Profile::moe(Precision weights) const {
   std::vector<MoeSample> samples;
   const auto path = file("moe", format_of(weights));

@@ -109,6 +109,31 @@ TEST(CostModel, PastKvCostsAsMuchAsItsTiles) {
   EXPECT_GT(both_ways, 1.5 * whole);  // not causal: twice the pairs, in longer tiles
 }
 
+// A launch of one chunk and decodes that was measured costs what it took; several chunks lie between their own prices;
+// heads of another group, and other GPUs, have the tiles alone.
+TEST(CostModel, AMeasuredMixedLaunchComesBack) {
+  const CostModel cost = load("rtx-4090", "vllm-0.19");
+  const AttentionHeads heads{32, 8, 128, Precision::bf16};
+  for (const auto& s : Profile(kProfiles, "rtx-4090", "vllm-0.19").mixed_attention(Precision::bf16)) {
+    const AttentionChunk chunk{s.q_len, s.past_len};
+    const Price price = cost.mixed_attention(heads, {&chunk, 1}, s.decode_batch, s.decode_batch * s.decode_kv_len);
+    ASSERT_NEAR(price.seconds, s.seconds, 1e-6 * s.seconds);
+    ASSERT_EQ(price.coverage, Coverage::inside);
+  }
+  const auto price = [&](const AttentionHeads& h, std::vector<AttentionChunk> chunks, double batch, double kv) {
+    return cost.mixed_attention(h, chunks, batch, batch * kv);
+  };
+  EXPECT_EQ(price(heads, {{1, 0}}, 1, 16).coverage, Coverage::inside);  // one tile, as 16 tokens
+  EXPECT_EQ(price(heads, {{4096, 0}}, 8, 1024).coverage, Coverage::edge);
+  EXPECT_EQ(price(heads, {{1024, 0}}, 8, 100000).coverage, Coverage::outside);
+  EXPECT_EQ(price({16, 4, 128, Precision::bf16}, {{1024, 0}}, 8, 1024).coverage, Coverage::edge);
+  EXPECT_NE(price({32, 32, 128, Precision::bf16}, {{1024, 0}}, 8, 1024).coverage, Coverage::inside);
+  const double one = price(heads, {{1024, 0}}, 32, 1024).seconds,
+               two = price(heads, {{1024, 0}, {1024, 0}}, 32, 1024).seconds;
+  EXPECT_GT(two, one);
+  EXPECT_LT(two, 2 * one);
+}
+
 TEST(CostModel, AllReduceIsTheEnginesOwn) {
   const CostModel cost = load("h100-sxm", "vllm-0.14");
   EXPECT_NEAR(cost.all_reduce(4, 131072, true).seconds, 5.8352e-6, 1e-9);  // the table's row
