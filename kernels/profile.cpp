@@ -92,6 +92,7 @@ Profile::Profile(const std::filesystem::path& root, const std::string& gpu, cons
   stack_.rope_writes_kv = on.boolean("rope_writes_kv", false);
   stack_.padding_attends = engine.boolean("padding_attends", false);
   stack_.schedules_ahead = engine.boolean("schedules_ahead", false);
+  stack_.prompt_must_fit = engine.boolean("prompt_must_fit", false);
   stack_.iteration_host_s = engine.quantity("iteration_host", Dimension::time, 0);
   stack_.sequence_host_s = engine.quantity("sequence_host", Dimension::time, 0);
   stack_.eager_host_s = engine.quantity("eager_host", Dimension::time, 0);
