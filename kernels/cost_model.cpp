@@ -349,6 +349,9 @@ Price CostModel::Impl::attention(const AttentionHeads& h, std::span<const Attent
   if (one_launch) work.add_decodes(batch, kv_tokens / batch, heads, kv_heads, dim, bytes_of(h.kv_cache), target_);
   Price price = table->price(target_, work, {0, 0, 0, heads, kv_heads, dim, 0});
   if (mixed != nullptr) price = {price.seconds * std::exp(log_ratio), measured};
+  // Carried over, it is held to what the card sustains, as products are.
+  if (owner->profile().stack().gpu != gpu_.name)
+    price.seconds = std::max(price.seconds, target_.least_seconds(work.flops, 0, Precision::bf16));
   if (batch > 0 && !one_launch) {
     const Price decodes = decode(h, batch, kv_tokens);
     price.seconds += decodes.seconds;

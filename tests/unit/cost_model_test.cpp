@@ -134,6 +134,28 @@ TEST(CostModel, AMeasuredMixedLaunchComesBack) {
   EXPECT_LT(two, 2 * one);
 }
 
+// A card that its power cap holds below the rated rate does not get it by way of another one's tables.
+TEST(CostModel, ACarriedOverRateIsTheOneTheCardSustains) {
+  for (const char* name : {"t4", "l4", "v100-sxm", "a40", "l40s"}) {
+    Gpu gpu = load_gpu(name);
+    ASSERT_GT(gpu.sustained_share, 0) << name;
+    const double share = gpu.sustained_share, rate = gpu.matrix_flops_per_s(Precision::fp16);
+    const auto of_rate = [&] {
+      const CostModel cost = CostModel::load_from(kProfiles, gpu, "");
+      return 2 * 4096.0 * 4096 * 4096 / cost.gemm(Precision::fp16, 4096, 4096, 4096).seconds / rate;
+    };
+    EXPECT_LE(of_rate(), share * 1.001) << name;
+    EXPECT_GT(of_rate(), share * 0.8) << name;
+    const AttentionChunk chunk{4096, 0};
+    const double flops = 4 * 128 * 32 * 4096.0 * 4096 / 2;
+    EXPECT_GT(CostModel::load_from(kProfiles, gpu, "").prefill_attention({32, 8, 128}, {&chunk, 1}).seconds,
+              flops / (share * rate))
+        << name;
+    gpu.sustained_share = 0;
+    EXPECT_GE(of_rate(), share * 0.99) << name;
+  }
+}
+
 TEST(CostModel, AllReduceIsTheEnginesOwn) {
   const CostModel cost = load("h100-sxm", "vllm-0.14");
   EXPECT_NEAR(cost.all_reduce(4, 131072, true).seconds, 5.8352e-6, 1e-9);  // the table's row
