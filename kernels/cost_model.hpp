@@ -11,11 +11,13 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "kernels/power_cap.hpp"
 #include "kernels/price.hpp"
 #include "kernels/stack.hpp"
 #include "platforms/gpu.hpp"
@@ -60,6 +62,12 @@ class CostModel {
   const Gpu& gpu() const;
   const Stack& stack() const;
   bool transferred() const;  // tables of another GPU, or of this one with other figures
+  // What compute-bound work loses when it lasts: the prices below are of short bursts. Without such a table of this stack
+  // they are what they are, and nothing is lost.
+  const PowerCap& power_cap() const;
+  // Error of an operator of the stack's own profile on shapes that are in no table (kernels/profile_report.hpp names
+  // the operators); nothing where it was not judged, or the tables are of another GPU.
+  std::optional<Uncertainty> uncertainty(std::string_view op) const;
   // Where the figures in use come from, one line each (origin, date, licence).
   std::vector<std::string> sources() const;
 

@@ -13,7 +13,7 @@
 namespace dssim {
 namespace {
 
-constexpr double kLargest = 1e12;
+constexpr double kLargest = 1e15;
 
 double positive(const CsvTable& csv, size_t column) {
   const double value = csv.number(column);
@@ -72,6 +72,8 @@ Profile::Profile(const std::filesystem::path& root, const std::string& gpu, cons
   measured_on_.architecture = on.text("architecture");
   measured_on_.attention_tile_rows = static_cast<int>(on.integer("attention_tile_rows", {16, 1024}, 128));
   measured_on_.attention_writes_kv = on.boolean("attention_writes_kv", false);
+  measured_on_.prefill_blocks_per_sm = static_cast<int>(on.integer("prefill_blocks_per_sm", {0, 64}, 0));
+  measured_on_.decode_blocks_per_sm = static_cast<int>(on.integer("decode_blocks_per_sm", {0, 64}, 0));
   if (measured_on_.bf16_flops_per_s <= 0) throw on.error("bf16", "must be above 0");
   if (measured_on_.memory_bytes_per_s <= 0) throw on.error("memory_bandwidth", "must be above 0");
 
@@ -99,6 +101,7 @@ Profile::Profile(const std::filesystem::path& root, const std::string& gpu, cons
   stack_.eager_launch_s = engine.quantity("eager_launch", Dimension::time, 0);
   stack_.piecewise_launch_s = engine.quantity("piecewise_launch", Dimension::time, 0);
   stack_.layer_gap_s = engine.quantity("layer_gap", Dimension::time, 0);
+  stack_.eager_gap_s = engine.quantity("eager_gap", Dimension::time, stack_.layer_gap_s);
   stack_.frontend_latency_s = engine.quantity("frontend_latency", Dimension::time, 0);
   stack_.prefill_slowdown = engine.number("prefill_slowdown", {0.1, 10}, 1);
   stack_.decode_slowdown = engine.number("decode_slowdown", {0.1, 10}, 1);
@@ -116,9 +119,9 @@ bool Profile::has(std::string_view table, std::string_view format) const {
   return !file(table, format).empty();
 }
 
-std::vector<GemmSample> Profile::gemm(Precision weights) const {
+std::vector<GemmSample> Profile::gemm(Precision weights, std::string_view table) const {
   std::vector<GemmSample> samples;
-  const auto path = file("gemm", format_of(weights));
+  const auto path = file(table, format_of(weights));
   if (path.empty()) return samples;
   CsvTable csv(path, {"dtype", "m", "n", "k", "seconds"});
   while (csv.next())
@@ -127,9 +130,9 @@ std::vector<GemmSample> Profile::gemm(Precision weights) const {
   return samples;
 }
 
-std::vector<AttentionSample> Profile::attention(Precision kv_cache) const {
+std::vector<AttentionSample> Profile::attention(Precision kv_cache, std::string_view table) const {
   std::vector<AttentionSample> samples;
-  const auto path = file("attention", format_of(kv_cache));
+  const auto path = file(table, format_of(kv_cache));
   if (path.empty()) return samples;
   CsvTable csv(path, {"kv_dtype", "batch", "q_len", "past_len", "heads", "kv_heads", "head_dim", "seconds"});
   while (csv.next())
@@ -152,9 +155,9 @@ std::vector<MixedAttentionSample> Profile::mixed_attention(Precision kv_cache) c
   return samples;
 }
 
-std::vector<MoeSample> Profile::moe(Precision weights) const {
+std::vector<MoeSample> Profile::moe(Precision weights, std::string_view table) const {
   std::vector<MoeSample> samples;
-  const auto path = file("moe", format_of(weights));
+  const auto path = file(table, format_of(weights));
   if (path.empty()) return samples;
   CsvTable csv(path, {"dtype", "distribution", "tokens", "hidden", "ffn", "top_k", "experts", "tp", "ep", "seconds"});
   while (csv.next())
@@ -164,9 +167,9 @@ std::vector<MoeSample> Profile::moe(Precision weights) const {
   return samples;
 }
 
-std::vector<ElementwiseSample> Profile::elementwise() const {
+std::vector<ElementwiseSample> Profile::elementwise(std::string_view table) const {
   std::vector<ElementwiseSample> samples;
-  const auto path = file("elementwise", "");
+  const auto path = file(table, "");
   if (path.empty()) return samples;
   CsvTable csv(path, {"kernel", "rows", "width", "seconds"});
   while (csv.next())
@@ -183,6 +186,17 @@ std::vector<CollectiveSample> Profile::collectives(std::string_view table) const
   return samples;
 }
 
+std::optional<Uncertainty> Profile::uncertainty(std::string_view op) const {
+  if (!uncertainties_) {
+    uncertainties_.emplace();
+    if (const auto path = folder_ / "report.toml"; std::filesystem::exists(path))
+      for (const Config& row : Config::load(path.string()).tables("operator"))
+        uncertainties_->insert({row.text("name"), {row.number("median", {0, 1e3}), row.number("p90", {0, 1e3})}});
+  }
+  const auto at = uncertainties_->find(op);
+  return at == uncertainties_->end() ? std::nullopt : std::optional(at->second);
+}
+
 std::vector<CopySample> Profile::copies() const {
   std::vector<CopySample> samples;
   const auto path = file("copy", "");
@@ -190,6 +204,21 @@ std::vector<CopySample> Profile::copies() const {
   CsvTable csv(path, {"kernel", "bytes", "seconds"});
   while (csv.next()) samples.push_back({std::string(csv.text(0)), positive(csv, 1), positive(csv, 2)});
   return samples;
+}
+
+PowerCap Profile::power_cap() const {
+  const auto cap = file("power_cap", ""), burst = file("power_burst", "");
+  if (cap.empty() || burst.empty()) return {};
+  std::vector<PowerCapSample> kernels;
+  CsvTable csv(cap, {"dtype", "flops", "burst_seconds", "seconds"});
+  while (csv.next()) {
+    const double rate = is_format(csv.text(0), "fp8") ? measured_on_.fp8_flops_per_s : measured_on_.bf16_flops_per_s;
+    kernels.push_back({counted(csv, 1) / (rate * positive(csv, 2)), positive(csv, 2), positive(csv, 3)});
+  }
+  CsvTable bursts(burst, {"regime", "seconds"});
+  while (bursts.next())
+    if (bursts.text(0) == "decode_like") return PowerCap(kernels, positive(bursts, 1));
+  return {};
 }
 
 }  // namespace dssim

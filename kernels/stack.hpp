@@ -59,6 +59,7 @@ struct Stack {
       0;  // host time of one layer run piecewise (graph pieces, attention between them): likewise
   double layer_gap_s =
       0;  // GPU time a layer spends between and in kernels that no table holds (rotary, KV write, gaps)
+  double eager_gap_s = 0;  // the same in a step that is launched kernel by kernel; where not given, as layer_gap
   double frontend_latency_s = 0;  // fixed: HTTP, tokenisation, first scheduling; part of TTFT and e2e, not of GPU time
 
   // An engine slower than the tables it borrows (`kernels` names them): measured seconds / table seconds, by phase.

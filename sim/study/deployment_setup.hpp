@@ -27,7 +27,7 @@ DeploymentSetup set_up(const Scenario& scenario);
 // Throws Error(cannot_run) naming the shortfall and the remedies where the plan does not fit.
 void require_fit(const FitReport& fit);
 
-// Shares of a usage's GPU time by coverage.
-Trust trust_of(const StepUsage& usage, const CostModel& cost);
+// Shares of a usage's GPU time by coverage, and the kernel error that its operators carry; `weights` is their format.
+Trust trust_of(const StepUsage& usage, const CostModel& cost, Precision weights);
 
 }  // namespace dssim
