@@ -12,6 +12,7 @@
 #include "kernels/bandwidth_tables.hpp"
 #include "kernels/gemm_table.hpp"
 #include "kernels/machine.hpp"
+#include "kernels/mixed_attention_table.hpp"
 #include "kernels/moe_table.hpp"
 #include "kernels/profile.hpp"
 #include "sim/base/error.hpp"
@@ -101,6 +102,15 @@ class ProfileTables {
     const auto& table = prefills_[kv];
     return table && !table->empty() ? &*table : nullptr;
   }
+  // What launches with decodes in them take beside prefill(kv)'s tiles; null where that was not measured.
+  const MixedAttentionTable* mixed(Precision kv) const {
+    const PrefillTable* tiles = prefill(kv);
+    const auto [at, is_new] = mixed_.try_emplace(kv);
+    if (is_new && tiles != nullptr)
+      if (const auto samples = tables().mixed_attention(kv); !samples.empty())
+        at->second.emplace(samples, bytes_of(kv), *tiles, machine_);
+    return at->second ? &*at->second : nullptr;
+  }
   const ElementwiseTable& elementwise() const {
     if (!elementwise_) {
       auto samples = tables().elementwise();
@@ -145,6 +155,7 @@ class ProfileTables {
   mutable std::map<Precision, std::optional<MoeTable>> moes_;
   mutable std::map<Precision, std::optional<DecodeTable>> decodes_;
   mutable std::map<Precision, std::optional<PrefillTable>> prefills_;
+  mutable std::map<Precision, std::optional<MixedAttentionTable>> mixed_;
   mutable std::optional<ElementwiseTable> elementwise_;
   mutable std::optional<CollectiveTable> all_reduce_, nccl_;
 };
@@ -328,23 +339,37 @@ Price CostModel::mixed_attention(const AttentionHeads& heads, std::span<const At
 
 Price CostModel::Impl::attention(const AttentionHeads& h, std::span<const AttentionChunk> chunks, double batch,
                                  double kv_tokens, bool causal) const {
-  auto [table, coverage] = find([&](const ProfileTables& t) { return t.prefill(h.kv_cache); });
-  if (!table) std::tie(table, coverage) = find([&](const ProfileTables& t) { return t.prefill(Precision::bf16); });
+  Precision kv_cache = h.kv_cache;
+  const ProfileTables* owner = nullptr;
+  const auto prefill = [&](const ProfileTables& t) { return (owner = &t)->prefill(kv_cache); };
+  auto [table, coverage] = find(prefill);
+  if (!table) kv_cache = Precision::bf16, std::tie(table, coverage) = find(prefill);
   TileWork work;
   work.tile_rows = require(table, "attention").tile_rows();
-  const auto q_heads = static_cast<double>(h.heads), kv_heads = static_cast<double>(h.kv_heads),
-             dim = static_cast<double>(h.head_dim);
-  for (const auto& c : chunks)
-    work.add(c.new_tokens, c.past_tokens, q_heads, kv_heads, dim, bytes_of(h.kv_cache), causal);
-  Price price;
-  if (batch > 0 && stack_.attention == AttentionKernel::flash2) {
-    work.add_decodes(batch, kv_tokens / batch, q_heads, kv_heads, dim, bytes_of(h.kv_cache), target_);
-    batch = 0;
+  const auto heads = static_cast<int>(h.heads), kv_heads = static_cast<int>(h.kv_heads),
+             dim = static_cast<int>(h.head_dim);
+  const bool one_launch = batch > 0 && stack_.attention == AttentionKernel::flash2;
+  const MixedAttentionTable* mixed = nullptr;
+  if (one_launch && causal && owner->profile().stack().gpu == gpu_.name) mixed = owner->mixed(kv_cache);
+  if (mixed != nullptr && !mixed->has(heads, kv_heads, dim)) mixed = nullptr;
+  double log_ratio = 0;
+  Coverage measured = Coverage::inside;
+  for (const auto& c : chunks) {
+    const double before = work.kv_sum;
+    work.add(c.new_tokens, c.past_tokens, heads, kv_heads, dim, bytes_of(h.kv_cache), causal);
+    if (mixed == nullptr) continue;
+    const auto ratio = mixed->at({heads, kv_heads, dim, c.new_tokens, c.past_tokens, batch, kv_tokens / batch, 0});
+    log_ratio += ratio.log * (work.kv_sum - before);
+    measured = worse(measured, ratio.coverage);
   }
-  price =
-      table->price(target_, work,
-                   {0, 0, 0, static_cast<int>(h.heads), static_cast<int>(h.kv_heads), static_cast<int>(h.head_dim), 0});
-  if (batch > 0) {
+  if (mixed != nullptr) log_ratio /= work.kv_sum;
+  if (one_launch) work.add_decodes(batch, kv_tokens / batch, heads, kv_heads, dim, bytes_of(h.kv_cache), target_);
+  Price price = table->price(target_, work, {0, 0, 0, heads, kv_heads, dim, 0});
+  if (mixed != nullptr) price = {price.seconds * std::exp(log_ratio), measured};
+  // Carried over, it is held to what the card sustains, as products are.
+  if (owner->profile().stack().gpu != gpu_.name)
+    price.seconds = std::max(price.seconds, target_.least_seconds(work.flops, 0, Precision::bf16));
+  if (batch > 0 && !one_launch) {
     const Price decodes = decode(h, batch, kv_tokens);
     price.seconds += decodes.seconds;
     coverage = worse(coverage, decodes.coverage);

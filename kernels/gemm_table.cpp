@@ -115,7 +115,7 @@ Price GemmTable::price(const Machine& target, Precision asked, double m, double 
   const double seconds = (floor_s_ + roofline(target, asked, m, n, k)) / efficiency;
   // A measured product may beat the sustained rates (caches, clocks); the target is then allowed the same.
   const double beaten = std::max(1.0, source_.least_seconds(2 * m * n * k, weight_bytes, asked) / here);
-  return {std::max(seconds, target.least_seconds(2 * m * n * k, weight_bytes, asked) / beaten), coverage};
+  return {std::max(seconds, target.least_seconds(2 * m * n * k, weight_bytes, asked, beaten)), coverage};
 }
 
 }  // namespace dssim

@@ -94,6 +94,7 @@ Profile::Profile(const std::filesystem::path& root, const std::string& gpu, cons
   stack_.rope_writes_kv = on.boolean("rope_writes_kv", false);
   stack_.padding_attends = engine.boolean("padding_attends", false);
   stack_.schedules_ahead = engine.boolean("schedules_ahead", false);
+  stack_.prompt_must_fit = engine.boolean("prompt_must_fit", false);
   stack_.iteration_host_s = engine.quantity("iteration_host", Dimension::time, 0);
   stack_.sequence_host_s = engine.quantity("sequence_host", Dimension::time, 0);
   stack_.eager_host_s = engine.quantity("eager_host", Dimension::time, 0);
@@ -138,6 +139,19 @@ std::vector<AttentionSample> Profile::attention(Precision kv_cache, std::string_
     if (is_format(csv.text(0), format_of(kv_cache)))
       samples.push_back({positive(csv, 1), positive(csv, 2), counted(csv, 3), small(csv, 4), small(csv, 5),
                          small(csv, 6), positive(csv, 7)});
+  return samples;
+}
+
+std::vector<MixedAttentionSample> Profile::mixed_attention(Precision kv_cache) const {
+  std::vector<MixedAttentionSample> samples;
+  const auto path = file("attention_mixed", format_of(kv_cache));
+  if (path.empty()) return samples;
+  CsvTable csv(path, {"kv_dtype", "heads", "kv_heads", "head_dim", "q_len", "past_len", "decode_batch", "decode_kv_len",
+                      "seconds"});
+  while (csv.next())
+    if (is_format(csv.text(0), format_of(kv_cache)))
+      samples.push_back({small(csv, 1), small(csv, 2), small(csv, 3), positive(csv, 4), counted(csv, 5),
+                         positive(csv, 6), positive(csv, 7), positive(csv, 8)});
   return samples;
 }
 

@@ -7,6 +7,8 @@
 //   stack.toml                     what was measured on, and what the engine adds (docs/profiles.md lists the keys)
 //   gemm[.<format>].csv[.gz]       dtype,m,n,k,seconds: out[m,n] = in[m,k] × weights[k,n]
 //   attention[.<format>].csv[.gz]  dtype,kv_dtype,batch,q_len,past_len,heads,kv_heads,head_dim,seconds: q_len 1 = decode
+//   attention_mixed[.<format>].csv[.gz]  kv_dtype,heads,kv_heads,head_dim,q_len,past_len,decode_batch,decode_kv_len,
+//                                  seconds: one prefill chunk and decodes in one launch, a full grid
 //   moe[.<format>].csv[.gz]        dtype,distribution,hidden,ffn,top_k,experts,tp,ep,tokens,seconds: distribution is
 //                                  balanced or power_law
 //   elementwise.csv[.gz]           kernel,dtype,rows,width,seconds
@@ -39,6 +41,12 @@ struct GemmSample {
 struct AttentionSample {
   double batch = 0, q_len = 0, past_len = 0;
   int heads = 0, kv_heads = 0, head_dim = 0;
+  double seconds = 0;
+};
+// A chunk of q_len tokens onto past_len and decode_batch decodes, each at decode_kv_len tokens of KV, in one launch.
+struct MixedAttentionSample {
+  int heads = 0, kv_heads = 0, head_dim = 0;
+  double q_len = 0, past_len = 0, decode_batch = 0, decode_kv_len = 0;
   double seconds = 0;
 };
 struct MoeSample {
@@ -89,6 +97,7 @@ class Profile {
   // Empty where the table is not there. The check_ tables hold shapes that are in no table, to judge a prediction by.
   std::vector<GemmSample> gemm(Precision weights, std::string_view table = "gemm") const;
   std::vector<AttentionSample> attention(Precision kv_cache, std::string_view table = "attention") const;
+  std::vector<MixedAttentionSample> mixed_attention(Precision kv_cache) const;
   std::vector<MoeSample> moe(Precision weights, std::string_view table = "moe") const;
   std::vector<ElementwiseSample> elementwise(std::string_view table = "elementwise") const;
   std::vector<CollectiveSample> collectives(std::string_view table) const;  // "all_reduce" or "nccl"

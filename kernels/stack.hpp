@@ -47,6 +47,9 @@ struct Stack {
   // more.
   bool schedules_ahead = false;
 
+  // A request is admitted only where the KV cache has room for its whole prompt; else for the first chunk of it.
+  bool prompt_must_fit = false;
+
   double iteration_host_s = 0;  // host work between two steps that the GPU waits for
   double sequence_host_s = 0;   // the same, for each sequence in the batch
   double eager_host_s =

@@ -23,6 +23,7 @@ std::span<const FigureSpec> figure_specs(CatalogueKind kind) {
       {"fp8", compute_rate, false, "dense, matrix units"},
       {"int8", compute_rate, false, "dense, matrix units"},
       {"fp4", compute_rate, false, "dense, matrix units"},
+      {"sustained_share", ratio, false, "of the 16-bit matrix rate, kept up by large products under the power cap"},
       {"int8_sparse_with_dla", compute_rate, false, "Jetson's headline figure; shown, never used"},
       {"nvlink", bandwidth, false, "NVLink or Infinity Fabric, all links, one direction"},
       {"pcie", bandwidth, false, "one direction"},

@@ -21,8 +21,9 @@ struct Gpu {
   int sms = 0;          // streaming multiprocessors or compute units; 0 where unknown
   double clock_hz = 0;  // boost; 0 where unknown
   std::array<double, kPrecisionNames.size()> dense_flops_per_s{};  // by Precision; 0 where the chip has no such unit
-  double nvlink_bytes_per_s = 0;                                   // one direction, all links; 0 = none
-  double pcie_bytes_per_s = 0;                                     // one direction
+  double sustained_share = 0;     // of the 16-bit matrix rate, kept up by large products; 0 where unknown
+  double nvlink_bytes_per_s = 0;  // one direction, all links; 0 = none
+  double pcie_bytes_per_s = 0;    // one direction
   double tdp_w = 0;
   double price_usd = 0;  // 0 where no price is known
 

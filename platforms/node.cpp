@@ -55,6 +55,7 @@ Gpu load_gpu(Catalogue& catalogue, const std::string& name) {
   gpu.sms = whole(entry, "sms");
   gpu.clock_hz = entry.figure("clock");
   for (size_t p = 0; p < kPrecisionNames.size(); ++p) gpu.dense_flops_per_s[p] = entry.figure(kPrecisionNames[p]);
+  gpu.sustained_share = entry.figure("sustained_share");
   gpu.nvlink_bytes_per_s = entry.figure("nvlink");
   gpu.pcie_bytes_per_s = entry.figure("pcie");
   gpu.tdp_w = entry.figure("tdp");

@@ -47,6 +47,7 @@ struct SchedulerLimits {
   double client_timeout_s = std::numeric_limits<double>::infinity();
   int batches = 1;               // pipeline stages
   bool schedules_ahead = false;  // only with one batch: vLLM has none with pipeline stages
+  bool prompt_must_fit = false;  // a request is admitted only where its whole prompt fits, not just the first chunk
 };
 
 struct Sequence {

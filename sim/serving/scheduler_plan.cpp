@@ -97,7 +97,8 @@ bool Scheduler::try_admit(uint32_t index, int batch, int64_t& budget, bool whole
     if (!whole_prompt) tokens = budget;
   }
   const int64_t new_blocks = kv_.blocks_for(past + tokens) - cached.blocks;
-  if (new_blocks + cached.evictable > kv_.free_blocks()) return false;
+  const int64_t must_fit = limits_.prompt_must_fit ? kv_.blocks_for(s.prompt_tokens) - cached.blocks : new_blocks;
+  if (must_fit + cached.evictable > kv_.free_blocks()) return false;
   kv_.hold(s.hashes, cached.blocks, s.held);
   kv_.take(new_blocks);
   s.prefilled = past;

@@ -113,6 +113,7 @@ void add_replicas(Service& service, const Scenario& scenario, DeploymentSetup& s
     KvCache kv(blocks, d.kv_block_tokens, scenario.serving.prefix_cache);
     SchedulerLimits limits = scenario.serving.limits;
     limits.schedules_ahead = setup.cost->stack().schedules_ahead && d.pipeline_parallel == 1;
+    limits.prompt_must_fit = setup.cost->stack().prompt_must_fit;
     Scheduler scheduler(limits, std::move(kv), make_policy(scenario.serving.policy), static_cast<uint32_t>(i));
     service.add_replica(shape, std::move(scheduler), *setup.steps);
   }

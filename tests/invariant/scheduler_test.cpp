@@ -195,12 +195,31 @@ TEST(Scheduler, PlanningAheadSeesArrivalsAndFreedSlotsOneStepLater) {
   EXPECT_EQ(step(s, 4).chunks.size(), 1u);
 }
 
+// Eight of twelve blocks are free: room for the first chunk of a prompt of ten blocks, not for all of it.
+TEST(Scheduler, AdmitsByTheWholePromptWhereTheEngineDoes) {
+  for (const bool whole : {false, true}) {
+    SchedulerLimits limits;
+    limits.max_batched_tokens = 64;
+    limits.prompt_must_fit = whole;
+    Scheduler s = make(limits, 12);
+    s.submit(request(0, 50, 9), 0);
+    step(s, 0);
+    s.submit(request(1, 150, 2), 0);
+    EXPECT_EQ(step(s, 1).chunks.size(), whole ? 0U : 1U);
+    for (int now = 2; s.outstanding() > 0; ++now) {
+      ASSERT_LT(now, 100);
+      step(s, now);
+    }
+  }
+}
+
 struct Load {
   const char* policy;
   bool prefix_cache;
   int batches;
   bool timeouts;
   bool ahead = false;
+  bool prompt_must_fit = false;
 };
 class RandomLoad : public testing::TestWithParam<Load> {};
 
@@ -214,6 +233,7 @@ TEST_P(RandomLoad, ConservesBlocksRequestsAndTokens) {
   limits.max_sequences = 12;
   limits.batches = load.batches;
   limits.schedules_ahead = load.ahead;
+  limits.prompt_must_fit = load.prompt_must_fit;
   if (load.timeouts) limits.client_timeout_s = 40;
   Scheduler s = make(limits, 40, load.policy, load.prefix_cache);
   std::map<uint64_t, int> ended;
@@ -272,8 +292,10 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(Load{"chunked-prefill", false, 1, false}, Load{"chunked-prefill", true, 1, false},
                     Load{"chunked-prefill", false, 3, false}, Load{"chunked-prefill", true, 2, true},
                     Load{"chunked-prefill", false, 1, false, true}, Load{"chunked-prefill", true, 1, true, true},
-                    Load{"prefill-first", false, 1, false}, Load{"prefill-first", true, 1, true},
-                    Load{"static-batch", false, 1, false}, Load{"static-batch", true, 1, true}));
+                    Load{"chunked-prefill", true, 1, true, true, true},
+                    Load{"chunked-prefill", false, 2, false, false, true}, Load{"prefill-first", false, 1, false},
+                    Load{"prefill-first", true, 1, true}, Load{"static-batch", false, 1, false},
+                    Load{"static-batch", true, 1, true}));
 
 }  // namespace
 }  // namespace dssim

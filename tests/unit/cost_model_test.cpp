@@ -109,6 +109,53 @@ TEST(CostModel, PastKvCostsAsMuchAsItsTiles) {
   EXPECT_GT(both_ways, 1.5 * whole);  // not causal: twice the pairs, in longer tiles
 }
 
+// A launch of one chunk and decodes that was measured costs what it took; several chunks lie between their own prices;
+// heads of another group, and other GPUs, have the tiles alone.
+TEST(CostModel, AMeasuredMixedLaunchComesBack) {
+  const CostModel cost = load("rtx-4090", "vllm-0.19");
+  const AttentionHeads heads{32, 8, 128, Precision::bf16};
+  for (const auto& s : Profile(kProfiles, "rtx-4090", "vllm-0.19").mixed_attention(Precision::bf16)) {
+    const AttentionChunk chunk{s.q_len, s.past_len};
+    const Price price = cost.mixed_attention(heads, {&chunk, 1}, s.decode_batch, s.decode_batch * s.decode_kv_len);
+    ASSERT_NEAR(price.seconds, s.seconds, 1e-6 * s.seconds);
+    ASSERT_EQ(price.coverage, Coverage::inside);
+  }
+  const auto price = [&](const AttentionHeads& h, std::vector<AttentionChunk> chunks, double batch, double kv) {
+    return cost.mixed_attention(h, chunks, batch, batch * kv);
+  };
+  EXPECT_EQ(price(heads, {{1, 0}}, 1, 16).coverage, Coverage::inside);  // one tile, as 16 tokens
+  EXPECT_EQ(price(heads, {{4096, 0}}, 8, 1024).coverage, Coverage::edge);
+  EXPECT_EQ(price(heads, {{1024, 0}}, 8, 100000).coverage, Coverage::outside);
+  EXPECT_EQ(price({16, 4, 128, Precision::bf16}, {{1024, 0}}, 8, 1024).coverage, Coverage::edge);
+  EXPECT_NE(price({32, 32, 128, Precision::bf16}, {{1024, 0}}, 8, 1024).coverage, Coverage::inside);
+  const double one = price(heads, {{1024, 0}}, 32, 1024).seconds,
+               two = price(heads, {{1024, 0}, {1024, 0}}, 32, 1024).seconds;
+  EXPECT_GT(two, one);
+  EXPECT_LT(two, 2 * one);
+}
+
+// A card that its power cap holds below the rated rate does not get it by way of another one's tables.
+TEST(CostModel, ACarriedOverRateIsTheOneTheCardSustains) {
+  for (const char* name : {"t4", "l4", "v100-sxm", "a40", "l40s"}) {
+    Gpu gpu = load_gpu(name);
+    ASSERT_GT(gpu.sustained_share, 0) << name;
+    const double share = gpu.sustained_share, rate = gpu.matrix_flops_per_s(Precision::fp16);
+    const auto of_rate = [&] {
+      const CostModel cost = CostModel::load_from(kProfiles, gpu, "");
+      return 2 * 4096.0 * 4096 * 4096 / cost.gemm(Precision::fp16, 4096, 4096, 4096).seconds / rate;
+    };
+    EXPECT_LE(of_rate(), share * 1.001) << name;
+    EXPECT_GT(of_rate(), share * 0.8) << name;
+    const AttentionChunk chunk{4096, 0};
+    const double flops = 4 * 128 * 32 * 4096.0 * 4096 / 2;
+    EXPECT_GT(CostModel::load_from(kProfiles, gpu, "").prefill_attention({32, 8, 128}, {&chunk, 1}).seconds,
+              flops / (share * rate))
+        << name;
+    gpu.sustained_share = 0;
+    EXPECT_GE(of_rate(), share * 0.99) << name;
+  }
+}
+
 TEST(CostModel, AllReduceIsTheEnginesOwn) {
   const CostModel cost = load("h100-sxm", "vllm-0.14");
   EXPECT_NEAR(cost.all_reduce(4, 131072, true).seconds, 5.8352e-6, 1e-9);  // the table's row

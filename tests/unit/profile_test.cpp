@@ -83,6 +83,11 @@ TEST_F(ProfileFiles, DamagedTablesSayWhere) {
   EXPECT_NE(message([&] { open().gemm(Precision::bf16); }).find("column 'k' is missing"), std::string::npos);
   write("gemm.csv", "dtype,m,n,k,seconds\nbf16,1,2,nan,1\n");
   EXPECT_NE(message([&] { open().gemm(Precision::bf16); }).find("gemm.csv:2: k: 'nan'"), std::string::npos);
+  write("attention_mixed.csv",
+        "kv_dtype,heads,kv_heads,head_dim,q_len,past_len,decode_batch,decode_kv_len,seconds\nbf16,8,1,128,16,-1,1,16,"
+        "1\n");
+  EXPECT_NE(message([&] { open().mixed_attention(Precision::bf16); }).find("past_len: -1 is out of range"),
+            std::string::npos);
   write("attention.csv",
         "dtype,kv_dtype,batch,q_len,past_len,heads,kv_heads,head_dim,seconds\nbf16,bf16,1,1,0,8,0,128,1\n");
   EXPECT_NE(message([&] { open().attention(Precision::bf16); }).find("kv_heads: 0 is out of range"), std::string::npos);

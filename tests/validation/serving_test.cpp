@@ -41,8 +41,8 @@ TEST(ServingMeasured, OverloadedVllmOnRtx4090) {
   const auto report = hold("vllm-rtx-4090-llama-3.1-8b.toml", "vllm_rtx-4090_llama3.1-8b.csv");
   EXPECT_LT(error_of(report, "TTFT mean"), 0.05);
   EXPECT_LT(error_of(report, "TPOT mean"), 0.03);
-  EXPECT_LT(error_of(report, "e2e mean"), 0.045);  // the goal is 0.03
-  EXPECT_LT(error_of(report, "makespan"), 0.04);   // the goal is 0.02
+  EXPECT_LT(error_of(report, "e2e mean"), 0.03);
+  EXPECT_LT(error_of(report, "makespan"), 0.02);
 }
 
 }  // namespace
