@@ -112,7 +112,7 @@ void Replica::run_single_stage() {
 // ------------------------------------------------------------------------------------------------------ several stages
 
 double Replica::stage_time(const Flight& flight, int stage) const {
-  double seconds = flight.price.layers_s / shape_.pipeline_parallel + flight.price.host_s;
+  double seconds = flight.price.layers_s * shape_.layer_share[static_cast<size_t>(stage)] + flight.price.host_s;
   if (stage == 0) seconds += flight.price.embedding_s;
   if (stage == shape_.pipeline_parallel - 1) seconds += flight.price.head_s;
   return seconds;

@@ -9,8 +9,8 @@
 // by one.
 //
 // With p stages, p batches are in flight. A step passes the stages in order; a stage works on one batch at a time;
-// between stages the activations cross the links as flows. A stage holds layers/p of the layers, the first the
-// embedding too, the last the output head.
+// between stages the activations cross the links as flows. A stage takes its share of the layers' time, the first the
+// embedding's too, the last the output head's.
 
 #include <cstdint>
 #include <deque>
@@ -35,7 +35,8 @@ class RequestSink {
 struct ReplicaShape {
   int tensor_parallel = 1;
   int pipeline_parallel = 1;
-  std::vector<int> stage_gpus;  // first GPU of each stage; its tensor-parallel ranks follow
+  std::vector<int> stage_gpus;      // first GPU of each stage; its tensor-parallel ranks follow
+  std::vector<double> layer_share;  // of each stage: its layers / all layers
   // What one token hands to the next stage, summed over its tensor-parallel ranks.
   double activation_bytes_per_token = 0;
   bool work_ahead = true;  // off: every step goes through the event queue (a test's reference)

@@ -33,6 +33,7 @@ class EncoderStream final : public RequestStream {
   }
   bool exhausted() const override { return stream_.exhausted(); }
   void completed(uint64_t id, double time_s) override { stream_.completed(id, time_s); }
+  bool bring_forward(Request& expected) override { return stream_.bring_forward(expected); }
   std::optional<uint64_t> expected_requests() const override { return stream_.expected_requests(); }
   std::optional<double> expected_duration_s() const override { return stream_.expected_duration_s(); }
 
@@ -105,6 +106,9 @@ void add_replicas(Service& service, const Scenario& scenario, DeploymentSetup& s
     shape.tensor_parallel = static_cast<int>(d.tensor_parallel);
     shape.pipeline_parallel = static_cast<int>(d.pipeline_parallel);
     shape.stage_gpus = setup.placement.stage_gpus[i];
+    for (const StageMemory& stage : setup.fit.memory.stages)
+      shape.layer_share.push_back(static_cast<double>(stage.layers) /
+                                  static_cast<double>(scenario.model.architecture.layers));
     shape.activation_bytes_per_token = activation_bytes_per_token(scenario.model.architecture);
     // An encoder keeps no KV cache, so nothing limits it there.
     constexpr int64_t kUnlimited = int64_t{1} << 40;
@@ -199,7 +203,7 @@ ServingReport run_serving(Scenario& scenario, const RunOptions& options) {
   report.breakdown = shares_of(step_usage);
   const double span_s = stopped ? simulation.now() : observer.summary.makespan_s();
   report.utilisation = measure_utilisation(scenario, setup, usage, span_s);
-  report.trust = trust_of(step_usage, *setup.cost);
+  report.trust = trust_of(step_usage, setup);
   double step_seconds = 0;
   for (const double seconds : step_usage.class_s) step_seconds += seconds;
   report.bottleneck =
@@ -248,7 +252,7 @@ StepReport query_step(const Scenario& scenario, const StepQuery& query) {
   report.price = setup.steps->price(shape, &usage);
   report.operators = setup.steps->breakdown(shape);
   report.breakdown = shares_of(usage);
-  report.trust = trust_of(usage, *setup.cost);
+  report.trust = trust_of(usage, setup);
   const Achieved work = achieved(report.operators);
   report.flops_per_s = work.flops / work.seconds;
   report.bytes_per_s = work.bytes / work.seconds;

@@ -112,8 +112,7 @@ std::vector<IterationErrors> compare_iterations(const std::filesystem::path& pat
 
 ValidationReport validate(Scenario& scenario, const std::optional<std::filesystem::path>& requests,
                           const std::optional<std::filesystem::path>& iterations) {
-  if (!requests && !iterations)
-    throw bad_input("validate: give measured --requests FILE, --iterations FILE, or both");
+  if (!requests && !iterations) throw bad_input("validate: give measured --requests FILE, --iterations FILE, or both");
   ValidationReport report;
   if (requests) {
     const Latencies measured = read_measured(*requests);
@@ -130,7 +129,7 @@ ValidationReport validate(Scenario& scenario, const std::optional<std::filesyste
     StepUsage usage;
     report.iterations = compare_iterations(*iterations, *setup.steps, usage);
     report.setup = setup.fit.setup;
-    report.trust = trust_of(usage, *setup.cost);
+    report.trust = trust_of(usage, setup);
   }
   return report;
 }
