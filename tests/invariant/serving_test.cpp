@@ -118,6 +118,21 @@ TEST(Serving, TimeoutsOfAPipelineAreAllReported) {
   EXPECT_EQ(unfinished, 0);
 }
 
+// Users who start one after the other: who is answered asks again at once, though the next user is expected later.
+TEST(Serving, AnsweredUsersDoNotWaitForThoseWhoStartLater) {
+  const auto run = run_scenario(test::kLlamaOnH100 +
+                                "[workload]\nkind = \"closed-loop\"\nusers = 4\nramp_up = \"40 s\"\nrequests = 60\n"
+                                "prompt = { tokens = 200 }\noutput = { tokens = 100 }\n");
+  ASSERT_EQ(run.rows.size(), 60u);
+  EXPECT_EQ(run.rows[1].arrival_s, run.rows[0].done_s);
+  for (size_t i = 1; i < run.rows.size(); ++i) {
+    EXPECT_GE(run.rows[i].arrival_s, run.rows[i - 1].arrival_s);
+    size_t under_way = 0;  // never more than users who have started
+    for (size_t j = 0; j < i; ++j) under_way += run.rows[j].done_s > run.rows[i].arrival_s;
+    EXPECT_LE(under_way, static_cast<size_t>(run.rows[i].arrival_s / 10)) << i;
+  }
+}
+
 TEST(Serving, MoreOfAnythingNeverHurts) {
   const auto mean_latency = [](const std::string& toml, const std::vector<std::string>& set = {}) {
     return run_scenario(toml, set).report.summary.e2e().mean();
@@ -135,6 +150,38 @@ TEST(Serving, MoreOfAnythingNeverHurts) {
   };
   EXPECT_LT(throughput({"serving.max_sequences=8"}), throughput({"serving.max_sequences=32"}));
   EXPECT_LT(throughput({"serving.max_sequences=32"}), throughput({"serving.max_sequences=128"}));
+}
+
+// The layers of a lone request's steps add up to the same whatever the stages hold; many requests wait for the slowest
+// stage.
+TEST(Serving, UnevenStagesAddUpAndTheSlowestSetsThePace) {
+  const auto run = [](const std::string& cluster, const std::string& partition, int requests) {
+    const std::string toml =
+        "[cluster]\nnode = \"dgx-h200\"\n" + cluster +
+        "[model]\nname = \"llama-3-405b\"\nweights = \"fp8\"\n[serving]\nstack = \"vllm-0.19\"\n"
+        "tensor_parallel = 2\npipeline_parallel = 4\n" +
+        partition + "[workload]\nkind = \"constant\"\nrate = \"1000/s\"\nrequests = " + std::to_string(requests) +
+        "\nprompt = { tokens = 500 }\noutput = { tokens = 20 }\n";
+    return test::run_forked([&] {
+      const auto result = run_scenario(toml);
+      EXPECT_EQ(result.report.summary.completed(), static_cast<uint64_t>(requests));
+      EXPECT_EQ(result.report.fit.memory.stages.size(), 4u);
+      EXPECT_GT(result.report.flows, 0u);
+      return result.report.summary.makespan_s();
+    });
+  };
+  const std::string skewed = "pipeline_partition = [20, 20, 66, 20]\n";
+  const double lone = run("", "", 1);
+  EXPECT_NEAR(run("", skewed, 1), lone, 1e-9 * lone);
+  // Busy all the time, the stage of 66 layers takes as long as more than two of 32: 66 / 32 of the layers' time, less
+  // what every stage takes besides.
+  const double slowdown = run("", skewed, 400) / run("", "", 400);
+  EXPECT_GT(slowdown, 1.7);
+  EXPECT_LT(slowdown, 66.0 / 32);
+  // Four nodes, a stage on each: the same steps, and activations over the fabric.
+  const double across = run("nodes = 4\ngpus = 8\nfabric = \"ndr400-rail\"\n", "", 1);
+  EXPECT_GT(across, lone);
+  EXPECT_LT(across, 1.05 * lone);
 }
 
 // Pipeline stages on two nodes hand activations over the fabric: slower links, never faster answers; and the flows are
