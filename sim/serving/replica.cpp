@@ -24,6 +24,7 @@ void ReplicaUsage::add(const ReplicaUsage& other) {
   prefill_tokens += other.prefill_tokens;
   peak_kv_blocks = std::max(peak_kv_blocks, other.peak_kv_blocks);
   kv_block_seconds += other.kv_block_seconds;
+  hand_over_s += other.hand_over_s;
 }
 
 Replica::Replica(Simulation& simulation, const ReplicaShape& shape, Scheduler scheduler, StepModel& steps,
@@ -148,6 +149,7 @@ void Replica::leave_stage(int batch) {
   }
   const int tp = shape_.tensor_parallel;
   flight.transfers_left = tp;
+  flight.left_s = simulation_.now();
   const double bytes = flight.tokens * shape_.activation_bytes_per_token / tp;
   for (int rank = 0; rank < tp; ++rank) {
     const int from = shape_.stage_gpus[static_cast<size_t>(stage)] + rank;
@@ -166,6 +168,7 @@ void Replica::on_event(uint64_t tag) {
   } else if (static_cast<Tag>(tag >> 32) == Tag::stage_done) {
     leave_stage(batch);
   } else if (--flight.transfers_left == 0) {
+    usage_.hand_over_s += simulation_.now() - flight.left_s;
     arrive(batch, flight.stage + 1);
   }
   launch_batches();

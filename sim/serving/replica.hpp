@@ -53,6 +53,7 @@ struct ReplicaUsage {
   double prefill_tokens = 0;
   int64_t peak_kv_blocks = 0;
   double kv_block_seconds = 0;  // held blocks integrated over step time
+  double hand_over_s = 0;       // steps' activations on their way between pipeline stages
   void add(const ReplicaUsage& other);
 };
 
@@ -74,6 +75,7 @@ class Replica final : public EventHandler {
     bool active = false;
     int stage = 0;
     int transfers_left = 0;
+    double left_s = 0;  // its last stage
     StepPrice price;
     double tokens = 0;
   };

@@ -7,9 +7,11 @@
 // Rules, in this order (the evidence lists the figures each rests on):
 //   1. Requests queue for KV blocks (blocks in use ≥ 90 % on average, or preemptions) → KV cache capacity.
 //   2. Requests queue for sequence slots (mean decode batch ≥ 90 % of max_sequences) → the sequence limit.
-//   3. The class with the largest share of step time: all-reduce, host, or GPU work; GPU work is bound by memory
+//   3. Activations take longer between two pipeline stages than a stage takes → the links between stages.
+//   4. The class with the largest share of step time: all-reduce, host, or GPU work; GPU work is bound by memory
 //      bandwidth where decoding takes more of it than prefill (by compute if the decode step comes closer to the matrix
 //      rate), by compute in prefill otherwise.
+//   Refused and timed-out requests are evidence of overload whatever limits.
 //   "Queueing" is a mean queue time above both 10 % of the mean end-to-end latency and one mean step.
 
 #include "sim/results/serving_report.hpp"
@@ -21,7 +23,9 @@ struct BottleneckInput {
   const std::array<double, kOperatorClasses>& breakdown;
   const Utilisation& utilisation;
   int64_t max_sequences = 0;
-  double mean_step_s = 0;
+  int64_t stages = 1;
+  double mean_step_s = 0;       // all stages together
+  double mean_hand_over_s = 0;  // of a step, between all stages together
   double decode_only_share = 0;  // of step time, spent in steps without prefill
   double gpu_bytes_per_s = 0;
 };

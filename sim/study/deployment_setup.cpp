@@ -154,7 +154,7 @@ void require_fit(const FitReport& fit) {
   if (fit.memory.fits) return;
   const std::string remedies =
       fit.remedies.empty() ? "nothing in this catalogue would make it fit" : "would fit: " + join(fit.remedies, "; ");
-  throw cannot_run(fmt::format("{}: does not fit: {} short by {} per GPU; {}", fit.setup.scenario, fit.setup.model,
+  throw cannot_run(fmt::format("{}: does not fit: {}: short by {} per GPU; {}", fit.setup.scenario, fit.setup.model,
                                format_bytes(fit.memory.shortfall_bytes), remedies));
 }
 

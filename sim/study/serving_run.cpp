@@ -211,7 +211,9 @@ ServingReport run_serving(Scenario& scenario, const RunOptions& options) {
                        .breakdown = report.breakdown,
                        .utilisation = report.utilisation,
                        .max_sequences = scenario.deployment.max_sequences,
+                       .stages = scenario.deployment.pipeline_parallel,
                        .mean_step_s = usage.steps == 0 ? 0 : step_seconds / static_cast<double>(usage.steps),
+                       .mean_hand_over_s = usage.steps == 0 ? 0 : usage.hand_over_s / static_cast<double>(usage.steps),
                        .decode_only_share = step_seconds > 0 ? usage.decode_only_s / step_seconds : 0,
                        .gpu_bytes_per_s = scenario.cluster.gpu.memory_bytes_per_s});
   report.fit = std::move(setup.fit);

@@ -200,6 +200,14 @@ TEST(Serving, PipelineStagesCrossTheFabric) {
       return run.report.summary.e2e().mean();
     });
   };
+  const auto bottleneck = [&](const std::vector<std::string>& set) {
+    return test::run_forked([&] {
+      const auto run = run_scenario(toml, set);
+      return run.report.bottleneck.name == "links between pipeline stages";
+    });
+  };
+  EXPECT_FALSE(bottleneck({}));
+  EXPECT_TRUE(bottleneck({"cluster.fabric=eth10", "cluster.override.fabric.port=1 Gb/s"}));
   // A prompt's activations, hidden state and residual of 2000 × 8192 values in 16 bits each, take 52 ms at 10 Gb/s.
   EXPECT_GT(mean_e2e({"cluster.fabric=eth10"}), mean_e2e({}) + 2000 * 8192 * 4 / 1.25e9);
 }
