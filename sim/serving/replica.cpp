@@ -25,6 +25,7 @@ void ReplicaUsage::add(const ReplicaUsage& other) {
   peak_kv_blocks = std::max(peak_kv_blocks, other.peak_kv_blocks);
   kv_block_seconds += other.kv_block_seconds;
   hand_over_s += other.hand_over_s;
+  frontend_s += other.frontend_s;
 }
 
 Replica::Replica(Simulation& simulation, const ReplicaShape& shape, Scheduler scheduler, StepModel& steps,
@@ -76,13 +77,24 @@ StepPrice Replica::price_step(int batch) {
   usage_.prefill_tokens += static_cast<double>(prefill_tokens);
   usage_.peak_kv_blocks = std::max(usage_.peak_kv_blocks, held);
   usage_.kv_block_seconds += static_cast<double>(held) * total;
+  double answers = static_cast<double>(shape.decode_sequences);
+  for (const auto& chunk : shape.prefill) answers += chunk.ends_prompt;
+  flights_[static_cast<size_t>(batch)].answers = answers;
   flights_[static_cast<size_t>(batch)].tokens = static_cast<double>(shape.decode_sequences + prefill_tokens);
   return price;
 }
 
 void Replica::complete(int batch, double now_s) {
-  scheduler_.complete(batch, now_s);
+  scheduler_.complete(batch, delivered_at(flights_[static_cast<size_t>(batch)].answers, now_s));
   report_ended();
+}
+
+// The front end turns a step's tokens into text and messages one after the other, and sends them when it has them all. A
+// backlog grows where steps end faster; the engine does not wait for it.
+double Replica::delivered_at(double tokens, double now_s) {
+  usage_.frontend_s += tokens * shape_.frontend_token_s;
+  frontend_free_s_ = std::max(frontend_free_s_, now_s) + tokens * shape_.frontend_token_s;
+  return frontend_free_s_;
 }
 
 // Beside those of a step that ended: the refused, and the timed out, which planning finds.

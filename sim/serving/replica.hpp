@@ -39,7 +39,8 @@ struct ReplicaShape {
   std::vector<double> layer_share;  // of each stage: its layers / all layers
   // What one token hands to the next stage, summed over its tensor-parallel ranks.
   double activation_bytes_per_token = 0;
-  bool work_ahead = true;  // off: every step goes through the event queue (a test's reference)
+  double frontend_token_s = 0;  // the front end's work on each token it sends; it has one thread
+  bool work_ahead = true;       // off: every step goes through the event queue (a test's reference)
 };
 
 // Sums over a replica's steps, for the report.
@@ -54,6 +55,7 @@ struct ReplicaUsage {
   int64_t peak_kv_blocks = 0;
   double kv_block_seconds = 0;  // held blocks integrated over step time
   double hand_over_s = 0;       // steps' activations on their way between pipeline stages
+  double frontend_s = 0;        // its front end at work on tokens to send
   void add(const ReplicaUsage& other);
 };
 
@@ -77,7 +79,7 @@ class Replica final : public EventHandler {
     int transfers_left = 0;
     double left_s = 0;  // its last stage
     StepPrice price;
-    double tokens = 0;
+    double tokens = 0, answers = 0;  // processed; sent to clients when it ends
   };
   struct Stage {
     bool busy = false;
@@ -87,6 +89,7 @@ class Replica final : public EventHandler {
   StepPrice price_step(int batch);
   void run_single_stage();
   void complete(int batch, double now_s);
+  double delivered_at(double tokens, double now_s);
   void report_ended();
   void launch_batches();
   void arrive(int batch, int stage);
@@ -103,6 +106,7 @@ class Replica final : public EventHandler {
   std::vector<Stage> stages_;
   int stages_busy_ = 0;
   double busy_since_s_ = 0;
+  double frontend_free_s_ = 0;
   ReplicaUsage usage_;
   StepUsage step_usage_;
 };

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "sim/serving/service.hpp"
 
+#include <algorithm>
+
 #include "sim/base/error.hpp"
 
 namespace dssim {
@@ -47,7 +49,7 @@ void Service::request_ended(const RequestRecord& record) {
     throw cannot_run(
         "every request is refused at once and its user asks again at once: the requests are too long or the queue too "
         "short for this service; give the users a workload.think_time, or admit more");
-  stream_.completed(record.id, simulation_.now());
+  stream_.completed(record.id, std::max(simulation_.now(), record.done_s));
   if (expecting_ && stream_.bring_forward(next_)) await_expected();
   expect_next();
 }

@@ -66,6 +66,13 @@ Bottleneck find_bottleneck(const BottleneckInput& in) {
     found.evidence.push_back(fmt::format("requests wait {} in the queue on average, {} of their latency",
                                          format_time(queue_s), percent(queue_s / e2e_s)));
   add_overload_evidence(in, found);
+  if (in.frontend_share >= 0.95) {
+    found.name = "front end";
+    found.evidence.push_back(
+        fmt::format("its one thread is at work on tokens {} of the time; more replicas share that work",
+                    percent(in.frontend_share)));
+    return found;
+  }
   if (queueing && (in.utilisation.kv_cache >= 0.9 || in.summary.preemptions() > 0)) {
     found.name = "KV cache capacity";
     found.evidence.push_back(fmt::format("{} of the KV blocks are in use on average; {} preemptions",

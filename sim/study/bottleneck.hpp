@@ -5,10 +5,11 @@
 // operators takes the GPU's time; and is that class held back by memory bandwidth, compute, links or the host.
 //
 // Rules, in this order (the evidence lists the figures each rests on):
-//   1. Requests queue for KV blocks (blocks in use ≥ 90 % on average, or preemptions) → KV cache capacity.
-//   2. Requests queue for sequence slots (mean decode batch ≥ 90 % of max_sequences) → the sequence limit.
-//   3. Activations take longer between two pipeline stages than a stage takes → the links between stages.
-//   4. The class with the largest share of step time: all-reduce, host, or GPU work; GPU work is bound by memory
+//   1. The front end's thread works on tokens to send ≥ 95 % of the time → the front end.
+//   2. Requests queue for KV blocks (blocks in use ≥ 90 % on average, or preemptions) → KV cache capacity.
+//   3. Requests queue for sequence slots (mean decode batch ≥ 90 % of max_sequences) → the sequence limit.
+//   4. Activations take longer between two pipeline stages than a stage takes → the links between stages.
+//   5. The class with the largest share of step time: all-reduce, host, or GPU work; GPU work is bound by memory
 //      bandwidth where decoding takes more of it than prefill (by compute if the decode step comes closer to the matrix
 //      rate), by compute in prefill otherwise.
 //   Refused and timed-out requests are evidence of overload whatever limits.
@@ -26,6 +27,7 @@ struct BottleneckInput {
   int64_t stages = 1;
   double mean_step_s = 0;       // all stages together
   double mean_hand_over_s = 0;  // of a step, between all stages together
+  double frontend_share = 0;     // of the makespan, its thread at work on tokens to send
   double decode_only_share = 0;  // of step time, spent in steps without prefill
   double gpu_bytes_per_s = 0;
 };

@@ -109,6 +109,7 @@ void add_replicas(Service& service, const Scenario& scenario, DeploymentSetup& s
     for (const StageMemory& stage : setup.fit.memory.stages)
       shape.layer_share.push_back(static_cast<double>(stage.layers) /
                                   static_cast<double>(scenario.model.architecture.layers));
+    shape.frontend_token_s = setup.cost->stack().frontend_token_s;
     shape.activation_bytes_per_token = activation_bytes_per_token(scenario.model.architecture);
     // An encoder keeps no KV cache, so nothing limits it there.
     constexpr int64_t kUnlimited = int64_t{1} << 40;
@@ -214,6 +215,7 @@ ServingReport run_serving(Scenario& scenario, const RunOptions& options) {
                        .stages = scenario.deployment.pipeline_parallel,
                        .mean_step_s = usage.steps == 0 ? 0 : step_seconds / static_cast<double>(usage.steps),
                        .mean_hand_over_s = usage.steps == 0 ? 0 : usage.hand_over_s / static_cast<double>(usage.steps),
+                       .frontend_share = span_s > 0 ? usage.frontend_s / (span_s * scenario.serving.replicas) : 0,
                        .decode_only_share = step_seconds > 0 ? usage.decode_only_s / step_seconds : 0,
                        .gpu_bytes_per_s = scenario.cluster.gpu.memory_bytes_per_s});
   report.fit = std::move(setup.fit);

@@ -30,7 +30,7 @@ class Recorder final : public ServiceObserver {
   void request_ended(const RequestRecord& record) override { records.push_back(record); }
   std::vector<RequestRecord> records;
 };
-std::vector<RequestRecord> simulate(const std::string& toml, bool work_ahead) {
+std::vector<RequestRecord> simulate(const std::string& toml, bool work_ahead, double frontend_token_s = 0) {
   const test::TemporaryFile file(".toml", toml);
   Scenario scenario = read_scenario(file.path());
   DeploymentSetup setup = set_up(scenario);
@@ -41,6 +41,7 @@ std::vector<RequestRecord> simulate(const std::string& toml, bool work_ahead) {
     ReplicaShape shape;
     shape.stage_gpus = stages;
     shape.work_ahead = work_ahead;
+    shape.frontend_token_s = frontend_token_s;
     KvCache kv(setup.fit.memory.kv_tokens / 16, 16, false);
     service.add_replica(shape, Scheduler(scenario.serving.limits, std::move(kv), make_policy(scenario.serving.policy)),
                         *setup.steps);
@@ -48,6 +49,27 @@ std::vector<RequestRecord> simulate(const std::string& toml, bool work_ahead) {
   service.start();
   simulation.run();
   return recorder.records;
+}
+
+// One thread sends the tokens: a lone answer of 20 waits for each token once where steps are longer than that, and for
+// all of them where they are shorter. The engine does not notice.
+TEST(Serving, TheFrontEndSendsOneTokenAfterTheOther) {
+  const std::string lone = test::kLlamaOnH100 +
+                           "[workload]\nkind = \"constant\"\nrate = \"1/s\"\nrequests = 1\n"
+                           "prompt = { tokens = 100 }\noutput = { tokens = 20 }\n";
+  const auto record = [](const std::string& toml, double token_s) { return simulate(toml, true, token_s).front(); };
+  const RequestRecord free = record(lone, 0), quick = record(lone, 1e-3), slow = record(lone, 0.1);
+  EXPECT_NEAR(quick.first_token_s, free.first_token_s + 1e-3, 1e-12);
+  EXPECT_NEAR(quick.done_s, free.done_s + 1e-3, 1e-12);
+  EXPECT_NEAR(slow.first_token_s, free.first_token_s + 0.1, 1e-12);
+  EXPECT_NEAR(slow.tpot_s(), 0.1, 1e-12);
+  EXPECT_EQ(slow.scheduled_s, free.scheduled_s);
+  // A user of a closed loop asks again when the answer is there, not when the engine is done.
+  const auto loop = simulate(test::kLlamaOnH100 +
+                                 "[workload]\nkind = \"closed-loop\"\nusers = 1\nrequests = 2\n"
+                                 "prompt = { tokens = 100 }\noutput = { tokens = 20 }\n",
+                             true, 0.1);
+  EXPECT_EQ(loop[1].arrival_s, loop[0].done_s);
 }
 
 TEST(Serving, WorkingAheadChangesNothing) {
