@@ -66,11 +66,11 @@ Bottleneck find_bottleneck(const BottleneckInput& in) {
     found.evidence.push_back(fmt::format("requests wait {} in the queue on average, {} of their latency",
                                          format_time(queue_s), percent(queue_s / e2e_s)));
   add_overload_evidence(in, found);
-  if (in.frontend_share >= 0.95) {
+  if (in.frontend_share > std::max(0.5, in.utilisation.gpu)) {
     found.name = "front end";
     found.evidence.push_back(
-        fmt::format("its one thread is at work on tokens {} of the time; more replicas share that work",
-                    percent(in.frontend_share)));
+        fmt::format("its one thread is at work on tokens {} of the time, the GPUs {}; more replicas would share it",
+                    percent(in.frontend_share), percent(in.utilisation.gpu)));
     return found;
   }
   if (queueing && (in.utilisation.kv_cache >= 0.9 || in.summary.preemptions() > 0)) {

@@ -5,7 +5,7 @@
 // operators takes the GPU's time; and is that class held back by memory bandwidth, compute, links or the host.
 //
 // Rules, in this order (the evidence lists the figures each rests on):
-//   1. The front end's thread works on tokens to send ≥ 95 % of the time → the front end.
+//   1. The front end's thread is at work on tokens more of the time than the GPUs are, and most of it → the front end.
 //   2. Requests queue for KV blocks (blocks in use ≥ 90 % on average, or preemptions) → KV cache capacity.
 //   3. Requests queue for sequence slots (mean decode batch ≥ 90 % of max_sequences) → the sequence limit.
 //   4. Activations take longer between two pipeline stages than a stage takes → the links between stages.

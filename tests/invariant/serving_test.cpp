@@ -72,6 +72,21 @@ TEST(Serving, TheFrontEndSendsOneTokenAfterTheOther) {
   EXPECT_EQ(loop[1].arrival_s, loop[0].done_s);
 }
 
+// 16,100 tokens a second leave vLLM's API server; the GPU could make more of them.
+TEST(Serving, TheFrontEndCanBeTheBottleneck) {
+  const std::string toml =
+      "[cluster]\nnode = \"dgx-h100\"\n[model]\nname = \"llama-3-8b\"\nweights = \"fp8\"\n[serving]\nstack = "
+      "\"vllm-0.14\"\n"
+      "max_sequences = 512\n[workload]\nkind = \"closed-loop\"\nusers = 512\nrequests = 2000\n"
+      "prompt = { tokens = 200 }\noutput = { tokens = { uniform = { min = 150, max = 250 } } }\n";
+  const auto one = run_scenario(toml).report, two = run_scenario(toml, {"serving.replicas=2"}).report;
+  const auto tokens_per_s = [](const ServingReport& r) { return r.summary.output_tokens() / r.summary.makespan_s(); };
+  EXPECT_EQ(one.bottleneck.name, "front end");
+  EXPECT_LT(tokens_per_s(one), 1 / 62e-6);
+  EXPECT_GT(tokens_per_s(one), 0.8 / 62e-6);
+  EXPECT_GT(tokens_per_s(two), tokens_per_s(one));
+}
+
 TEST(Serving, WorkingAheadChangesNothing) {
   for (const char* serving : {"", "replicas = 3\n", "policy = \"prefill-first\"\nkv_tokens = 20000\n"}) {
     const std::string toml = trace_run(serving, "12/s", 1500, "gpus = 3\n");
