@@ -188,6 +188,7 @@ class CostModel::Impl {
   mutable std::vector<std::unique_ptr<ProfileTables>> loaded_;
   mutable std::vector<bool> used_;  // some price rests on it
   Stack stack_;
+  PowerCap power_cap_;
 };
 
 CostModel::Impl::Impl(std::filesystem::path root, const Gpu& gpu, const std::string& asked)
@@ -232,6 +233,7 @@ CostModel::Impl::Impl(std::filesystem::path root, const Gpu& gpu, const std::str
   used_.resize(order_.size());
   used_[0] = true;  // its engine figures
   stack_ = tables(0).profile().stack();
+  power_cap_ = tables(0).profile().power_cap();
   // Tables of another GPU, or of this one with figures that a scenario changed.
   const Machine& measured = tables(0).machine();
   const auto differs = [](double a, double b) { return std::abs(a - b) > 0.01 * b; };
@@ -257,6 +259,9 @@ const Gpu& CostModel::gpu() const {
 }
 const Stack& CostModel::stack() const {
   return impl_->stack_;
+}
+const PowerCap& CostModel::power_cap() const {
+  return impl_->power_cap_;
 }
 bool CostModel::transferred() const {
   return impl_->transferred_;

@@ -16,6 +16,7 @@
 #include <string_view>
 #include <vector>
 
+#include "kernels/power_cap.hpp"
 #include "kernels/price.hpp"
 #include "kernels/stack.hpp"
 #include "platforms/gpu.hpp"
@@ -60,6 +61,9 @@ class CostModel {
   const Gpu& gpu() const;
   const Stack& stack() const;
   bool transferred() const;  // tables of another GPU, or of this one with other figures
+  // What compute-bound work loses when it lasts: the prices below are of short bursts. Without such a table of this stack
+  // they are what they are, and nothing is lost.
+  const PowerCap& power_cap() const;
   // Where the figures in use come from, one line each (origin, date, licence).
   std::vector<std::string> sources() const;
 

@@ -13,7 +13,7 @@
 namespace dssim {
 namespace {
 
-constexpr double kLargest = 1e12;
+constexpr double kLargest = 1e15;
 
 double positive(const CsvTable& csv, size_t column) {
   const double value = csv.number(column);
@@ -98,6 +98,7 @@ Profile::Profile(const std::filesystem::path& root, const std::string& gpu, cons
   stack_.eager_launch_s = engine.quantity("eager_launch", Dimension::time, 0);
   stack_.piecewise_launch_s = engine.quantity("piecewise_launch", Dimension::time, 0);
   stack_.layer_gap_s = engine.quantity("layer_gap", Dimension::time, 0);
+  stack_.eager_gap_s = engine.quantity("eager_gap", Dimension::time, stack_.layer_gap_s);
   stack_.frontend_latency_s = engine.quantity("frontend_latency", Dimension::time, 0);
   stack_.frontend_token_s = engine.quantity("frontend_token", Dimension::time, 0);
   stack_.prefill_slowdown = engine.number("prefill_slowdown", {0.1, 10}, 1);
@@ -177,6 +178,21 @@ std::vector<CopySample> Profile::copies() const {
   CsvTable csv(path, {"kernel", "bytes", "seconds"});
   while (csv.next()) samples.push_back({std::string(csv.text(0)), positive(csv, 1), positive(csv, 2)});
   return samples;
+}
+
+PowerCap Profile::power_cap() const {
+  const auto cap = file("power_cap", ""), burst = file("power_burst", "");
+  if (cap.empty() || burst.empty()) return {};
+  std::vector<PowerCapSample> kernels;
+  CsvTable csv(cap, {"dtype", "flops", "burst_seconds", "seconds"});
+  while (csv.next()) {
+    const double rate = is_format(csv.text(0), "fp8") ? measured_on_.fp8_flops_per_s : measured_on_.bf16_flops_per_s;
+    kernels.push_back({counted(csv, 1) / (rate * positive(csv, 2)), positive(csv, 2), positive(csv, 3)});
+  }
+  CsvTable bursts(burst, {"regime", "seconds"});
+  while (bursts.next())
+    if (bursts.text(0) == "decode_like") return PowerCap(kernels, positive(bursts, 1));
+  return {};
 }
 
 }  // namespace dssim

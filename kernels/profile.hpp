@@ -12,6 +12,8 @@
 //   elementwise.csv[.gz]           kernel,dtype,rows,width,seconds
 //   all_reduce, nccl .csv[.gz]     collective,gpus,bytes,seconds
 //   copy.csv[.gz]                  kernel,bytes,seconds
+//   power_cap.csv                  kernel,dtype,flops,burst_seconds,seconds: one kernel in a burst and under the power cap
+//   power_burst.csv                regime,seconds: how long a large product keeps the highest clock after decode_like work
 // A table split by number format (gemm.fp8.csv.gz) is read only where that format is asked for; in one that is not
 // split, rows of other formats are passed over. Further columns are ignored. Seconds > 0, sizes > 0 (past_len and
 // counts ≥ 0), each checked. Units: seconds and bytes. Errors: Error(bad_input), "file:line: column: what is wrong".
@@ -21,6 +23,7 @@
 #include <string_view>
 #include <vector>
 
+#include "kernels/power_cap.hpp"
 #include "kernels/stack.hpp"
 #include "platforms/precision.hpp"
 
@@ -84,6 +87,7 @@ class Profile {
   std::vector<ElementwiseSample> elementwise() const;
   std::vector<CollectiveSample> collectives(std::string_view table) const;  // "all_reduce" or "nccl"
   std::vector<CopySample> copies() const;
+  PowerCap power_cap() const;  // without the tables: none
 
  private:
   std::filesystem::path file(std::string_view table, std::string_view format) const;

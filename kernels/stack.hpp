@@ -56,6 +56,7 @@ struct Stack {
       0;  // host time of one layer run piecewise (graph pieces, attention between them): likewise
   double layer_gap_s =
       0;  // GPU time a layer spends between and in kernels that no table holds (rotary, KV write, gaps)
+  double eager_gap_s = 0;  // the same in a step that is launched kernel by kernel; where not given, as layer_gap
   // The front end, part of TTFT and e2e, not of GPU time.
   double frontend_latency_s = 0;  // fixed: HTTP, tokenisation, first scheduling
   double frontend_token_s = 0;    // its one thread's work on each token that it sends

@@ -23,7 +23,7 @@ class StepModel::Impl {
  public:
   Impl(const Architecture& architecture, StepModelOptions options, const CostModel& cost);
 
-  StepPrice price(const StepShape& shape, StepUsage* usage);
+  StepPrice price(const StepShape& shape, StepUsage* usage, GpuHeat* heat, double now_s);
   std::vector<OperatorPrice> breakdown(const StepShape& shape);
   const CostModel& cost() const { return cost_; }
 
@@ -31,6 +31,7 @@ class StepModel::Impl {
   // Sums over some of a step's operators.
   struct Part {
     double seconds = -1;  // < 0: not priced yet
+    double capped_s = 0;  // the same under the power cap
     StepUsage usage;
   };
   struct DecodePart {
@@ -59,10 +60,15 @@ class StepModel::Impl {
   // All layers' attention; in one launch of both kinds the decodes count as prefill.
   struct Attention {
     Price prefill{0, Coverage::inside}, decode{0, Coverage::inside};
+    double prefill_slowdown = 1;  // under the power cap
     double seconds() const { return prefill.seconds + decode.seconds; }
+    double capped_s() const { return prefill.seconds * prefill_slowdown + decode.seconds; }
   };
   Attention step_attention(const StepShape& shape, const Run& run);
   int64_t head_rows(const StepShape& shape) const;
+  double query_pairs(const StepShape& shape) const;
+  double capped_slowdown(OperatorClass kind, double flops, double seconds) const;
+  double burst_share(double burst_s, double capped_s, GpuHeat* heat, double now_s) const;
   void add(Sink& out, std::string_view name, OperatorClass kind, Price price, double count, double flops,
            double bytes) const;
 
@@ -141,9 +147,9 @@ void StepModel::Impl::layer_operators(double m, bool in_graph, Sink& out) const 
     gemm("down", hidden_, ffn);
   }
   reduce("ffn all-reduce");
-  if (cost_.stack().layer_gap_s > 0)
-    add(out, "gaps", OperatorClass::elementwise,
-        {cost_.stack().layer_gap_s, cost_.transferred() ? Coverage::outside : Coverage::inside}, layers_, 0, 0);
+  if (const double gap_s = in_graph ? cost_.stack().layer_gap_s : cost_.stack().eager_gap_s; gap_s > 0)
+    add(out, "gaps", OperatorClass::elementwise, {gap_s, cost_.transferred() ? Coverage::outside : Coverage::inside},
+        layers_, 0, 0);
 }
 
 void StepModel::Impl::embedding_operators(double m, bool in_graph, Sink& out) const {
@@ -178,10 +184,34 @@ StepModel::Impl::Part StepModel::Impl::sum(const Sink& operators) const {
   part.seconds = 0;
   for (const auto& o : operators) {
     part.seconds += o.seconds;
+    part.capped_s += o.seconds * capped_slowdown(o.kind, o.flops, o.seconds);
     part.usage.class_s[static_cast<size_t>(o.kind)] += o.seconds;
     part.usage.coverage_s[static_cast<size_t>(o.coverage)] += o.seconds;
   }
   return part;
+}
+
+// How much longer an operator takes under the power cap than in a burst.
+double StepModel::Impl::capped_slowdown(OperatorClass kind, double flops, double seconds) const {
+  if (flops <= 0 || !cost_.power_cap().acts()) return 1;
+  const bool weights = kind == OperatorClass::matmul || kind == OperatorClass::moe;
+  return cost_.power_cap().slowdown(
+      flops / (seconds * cost_.gpu().matrix_flops_per_s(weights ? options_.weights : Precision::bf16)));
+}
+
+// The share of a step that runs before the GPU reaches its power cap.
+double StepModel::Impl::burst_share(double burst_s, double capped_s, GpuHeat* heat, double now_s) const {
+  const PowerCap& cap = cost_.power_cap();
+  GpuHeat cool;
+  return (heat != nullptr ? heat : &cool)->run(cap, burst_s, capped_s, cap.compute_bound(capped_s / burst_s), now_s);
+}
+
+// Pairs of a prompt's query token and a token it attends to.
+double StepModel::Impl::query_pairs(const StepShape& shape) const {
+  double pairs = 0;
+  for (const auto& c : shape.prefill)
+    pairs += value(c.new_tokens) * (value(c.past_tokens) + (value(c.new_tokens) + 1) / 2);
+  return pairs;
 }
 
 const StepModel::Impl::Part& StepModel::Impl::layers_part(int64_t tokens, bool in_graph) {
@@ -286,6 +316,9 @@ StepModel::Impl::Attention StepModel::Impl::step_attention(const StepShape& shap
           ? cost_.mixed_attention(heads_, chunks_, value(shape.decode_sequences), value(shape.decode_kv_tokens))
           : cost_.prefill_attention(heads_, chunks_, arch_.family == Family::decoder);
   attention.prefill.seconds *= layers_;
+  attention.prefill_slowdown = capped_slowdown(OperatorClass::prefill_attention,
+                                               4 * value(heads_.heads * heads_.head_dim) * query_pairs(shape) * layers_,
+                                               attention.prefill.seconds);
   return attention;
 }
 
@@ -317,7 +350,7 @@ int64_t StepModel::Impl::head_rows(const StepShape& shape) const {
   return rows;
 }
 
-StepPrice StepModel::Impl::price(const StepShape& shape, StepUsage* usage) {
+StepPrice StepModel::Impl::price(const StepShape& shape, StepUsage* usage, GpuHeat* heat, double now_s) {
   StepPrice price;
   const Run run = run_of(shape);
   if (run.tokens == 0) return price;
@@ -327,8 +360,12 @@ StepPrice StepModel::Impl::price(const StepShape& shape, StepUsage* usage) {
   const Part& head = head_part(head_rows(shape));
   const Attention attention = step_attention(shape, run);
 
-  const double slowdown = shape.prefill.empty() ? stack.decode_slowdown : stack.prefill_slowdown;
-  const double gpu_s = slowdown * (layers.seconds + attention.seconds() + embedding.seconds + head.seconds);
+  const double burst_s = layers.seconds + attention.seconds() + embedding.seconds + head.seconds;
+  const double capped_s = layers.capped_s + attention.capped_s() + embedding.capped_s + head.capped_s;
+  const double in_burst = burst_share(burst_s, capped_s, heat, now_s);
+  const double slowdown = (shape.prefill.empty() ? stack.decode_slowdown : stack.prefill_slowdown) *
+                          (in_burst + (1 - in_burst) * capped_s / burst_s);
+  const double gpu_s = slowdown * burst_s;
   const double waiting_s = std::max(0.0, run.launch_s - gpu_s);  // the GPU waits for launches
   price.embedding_s = slowdown * embedding.seconds;
   price.layers_s = slowdown * (layers.seconds + attention.seconds()) + waiting_s;
@@ -359,11 +396,8 @@ std::vector<OperatorPrice> StepModel::Impl::breakdown(const StepShape& shape) {
   const Attention attention = step_attention(shape, run);
   const double dim = value(heads_.head_dim), q_heads = value(heads_.heads);
   const double kv_bytes = 2 * value(heads_.kv_heads) * dim * bytes_of(options_.kv_cache);
-  double pairs = 0, kv = 0;
-  for (const auto& c : shape.prefill) {
-    pairs += value(c.new_tokens) * (value(c.past_tokens) + (value(c.new_tokens) + 1) / 2);
-    kv += value(c.past_tokens + c.new_tokens);
-  }
+  double kv = 0;
+  for (const auto& c : shape.prefill) kv += value(c.past_tokens + c.new_tokens);
   const bool decode = shape.prefill.empty();
   const auto attend = [&](std::string_view name, OperatorClass kind, Price price, double query_pairs,
                           double kv_tokens) {
@@ -372,13 +406,21 @@ std::vector<OperatorPrice> StepModel::Impl::breakdown(const StepShape& shape) {
   };
   const double decode_kv = value(shape.decode_kv_tokens), both = attention.decode.seconds > 0 ? 0 : decode_kv;
   if (!decode)
-    attend("prefill attention", OperatorClass::prefill_attention, attention.prefill, pairs + both, kv + both);
+    attend("prefill attention", OperatorClass::prefill_attention, attention.prefill, query_pairs(shape) + both,
+           kv + both);
   if (attention.decode.seconds > 0)
     attend("decode attention", OperatorClass::decode_attention, attention.decode, decode_kv, decode_kv);
   head_operators(value(head_rows(shape)), out);
   const double slowdown = decode ? stack.decode_slowdown : stack.prefill_slowdown;
-  double gpu_s = 0;
-  for (auto& o : out) gpu_s += o.seconds *= slowdown;
+  const auto capped = [&](const OperatorPrice& o) {
+    return o.kind == OperatorClass::prefill_attention  ? attention.prefill_slowdown
+           : o.kind == OperatorClass::decode_attention ? 1
+                                                       : capped_slowdown(o.kind, o.flops, o.seconds);
+  };
+  double burst_s = 0, capped_s = 0, gpu_s = 0;
+  for (const auto& o : out) burst_s += o.seconds, capped_s += o.seconds * capped(o);
+  const double in_burst = burst_share(burst_s, capped_s, nullptr, 0);
+  for (auto& o : out) gpu_s += o.seconds *= slowdown * (in_burst + (1 - in_burst) * capped(o));
   if (run.launch_s > gpu_s)
     add(out, "launches", OperatorClass::host, {run.launch_s - gpu_s, Coverage::inside}, 1, 0, 0);
   if (run.host_s > 0) add(out, "host between steps", OperatorClass::host, {run.host_s, Coverage::inside}, 1, 0, 0);
@@ -390,8 +432,8 @@ StepModel::StepModel(const Architecture& architecture, StepModelOptions options,
 StepModel::~StepModel() = default;
 StepModel::StepModel(StepModel&&) noexcept = default;
 StepModel& StepModel::operator=(StepModel&&) noexcept = default;
-StepPrice StepModel::price(const StepShape& shape, StepUsage* usage) {
-  return impl_->price(shape, usage);
+StepPrice StepModel::price(const StepShape& shape, StepUsage* usage, GpuHeat* heat, double now_s) {
+  return impl_->price(shape, usage, heat, now_s);
 }
 std::vector<OperatorPrice> StepModel::breakdown(const StepShape& shape) {
   return impl_->breakdown(shape);

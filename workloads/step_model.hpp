@@ -9,7 +9,7 @@
 //
 // A step runs from a captured graph where the stack has one of its size (the batch is padded up to it); else it runs
 // eagerly, and takes the longer of its GPU time and the host's launch time. Decode sequences are priced at their mean
-// KV length. Everything that depends on a small integer (tokens, batch) is remembered on first use, so a price costs
+// KV length. Compute-bound steps that follow each other slow down where the profile knows the GPU's power cap. Everything that depends on a small integer (tokens, batch) is remembered on first use, so a price costs
 // well under a microsecond. Not for sharing between threads. `cost` must outlive the model. Assumes degrees that divide
 // (checked by callers). Valid for: causal decoders and encoders of workloads/architecture.hpp. Tested by
 // tests/unit/step_model_test.cpp and tests/validation/steps_test.cpp.
@@ -55,8 +55,9 @@ class StepModel {
   StepModel(StepModel&&) noexcept;
   StepModel& operator=(StepModel&&) noexcept;
 
-  // The price of one step; adds to *usage where given. An empty shape costs nothing.
-  StepPrice price(const StepShape& shape, StepUsage* usage = nullptr);
+  // The price of one step; adds to *usage where given. An empty shape costs nothing. *heat, where given, is that of the
+  // GPUs, on which the step starts at now_s (kernels/power_cap.hpp); else they come from long decode-like work.
+  StepPrice price(const StepShape& shape, StepUsage* usage = nullptr, GpuHeat* heat = nullptr, double now_s = 0);
 
   // The same step, operator by operator (the sum of seconds is price(shape).total_s()).
   std::vector<OperatorPrice> breakdown(const StepShape& shape);

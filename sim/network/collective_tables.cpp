@@ -48,6 +48,20 @@ double CollectiveCurve::seconds(double bytes) const {
   return t0 + (t1 - t0) * (bytes - b0) / (b1 - b0);
 }
 
+void CollectiveCurve::complete_from(const CollectiveCurve& other) {
+  if (points_.size() < 2 || other.empty()) return;
+  std::map<double, double> missing;
+  for (const auto& [bytes, seconds] : other.points_) {
+    const auto above = points_.lower_bound(bytes);
+    if (above == points_.begin() || above == points_.end() || above->first == bytes) continue;
+    const auto below = std::prev(above);
+    const auto log_ratio = [&](const auto& point) { return std::log(point.second / other.seconds(point.first)); };
+    const double w = std::log(bytes / below->first) / std::log(above->first / below->first);
+    missing[bytes] = seconds * std::exp((1 - w) * log_ratio(*below) + w * log_ratio(*above));
+  }
+  points_.merge(missing);
+}
+
 Coverage CollectiveCurve::coverage(double bytes) const {
   const double first = points_.begin()->first, last = points_.rbegin()->first;
   if (bytes >= first && bytes <= last) return Coverage::inside;
@@ -85,10 +99,18 @@ void CollectiveTables::fill_from(const CollectiveTables& other) {
   source_ += ", " + other.source_;
 }
 
+void CollectiveTables::complete_from(const CollectiveTables& other) {
+  for (size_t kind = 0; kind < queued_.size(); ++kind)
+    for (auto& [gpus, curve] : queued_[kind])
+      if (const auto at = other.queued_[kind].find(gpus); at != other.queued_[kind].end())
+        curve.complete_from(at->second);
+}
+
 std::optional<CollectiveTables> CollectiveTables::find(const Gpu& gpu, const std::string& stack) {
   if (gpu.nvlink_bytes_per_s <= 0) return std::nullopt;
   const auto root = data_root() / "kernels" / "profiles";
   struct Candidate {
+    std::string architecture;
     int distance;
     double memory_ratio;  // how far apart the memories' bandwidths are: tells H200 from H100 for a B200
     bool other_stack;
@@ -104,7 +126,7 @@ std::optional<CollectiveTables> CollectiveTables::find(const Gpu& gpu, const std
     if (tables.curve_count() == 0 || tables.nvlink_bytes_per_s() <= 0) continue;
     // Another GPU of the same generation comes after this very GPU, before the older generation.
     const double memory = same ? 0 : std::abs(std::log(profiled.memory_bytes_per_s / gpu.memory_bytes_per_s));
-    candidates.push_back({same ? 0 : apart + 1, memory, name.stack != stack, std::move(tables)});
+    candidates.push_back({profiled.architecture, same ? 0 : apart + 1, memory, name.stack != stack, std::move(tables)});
   }
   if (candidates.empty()) return std::nullopt;
   std::stable_sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) {
@@ -114,6 +136,10 @@ std::optional<CollectiveTables> CollectiveTables::find(const Gpu& gpu, const std
   CollectiveTables best = candidates.front().tables;
   for (size_t i = 1; i < candidates.size(); ++i)
     if (candidates[i].tables.gpu() == best.gpu()) best.fill_from(candidates[i].tables);
+  for (const bool own : {true, false})
+    for (const auto& c : candidates)
+      if (c.architecture == candidates.front().architecture && (c.tables.gpu() == best.gpu()) == own)
+        best.complete_from(c.tables);
   return best;
 }
 

@@ -31,18 +31,7 @@ void add_memory(Layout& out, const TrainingMemory& m) {
 }
 
 void add_parts(Layout& out, const StepParts& p) {
-  const std::pair<std::string_view, double> rows[] = {{"compute", p.compute_s},
-                                                      {"tensor", p.tensor_s},
-                                                      {"pipeline bubble", p.pipeline_bubble_s},
-                                                      {"data", p.data_s},
-                                                      {"experts", p.expert_s},
-                                                      {"context", p.context_s},
-                                                      {"recomputation", p.recompute_s},
-                                                      {"optimizer", p.optimizer_s},
-                                                      {"launches", p.host_s},
-                                                      {"stragglers", p.stragglers_s},
-                                                      {"input", p.input_s}};
-  for (const auto& [name, seconds] : rows)
+  for (const auto& [name, seconds] : p.named())
     if (seconds > 0)
       out.plain(fmt::format("  {:<18}{:>10}{:>8}  {}", name, format_time(seconds),
                             Layout::percent(seconds / p.total_s()), Layout::bar(seconds / p.total_s(), 36)));

@@ -62,7 +62,7 @@ void Replica::launch_batches() {
 
 StepPrice Replica::price_step(int batch) {
   const StepShape shape = scheduler_.shape(batch);
-  const StepPrice price = steps_.price(shape, &step_usage_);
+  const StepPrice price = steps_.price(shape, &step_usage_, &heat_, simulation_.now());
   int64_t prefill_tokens = 0;
   for (const auto& chunk : shape.prefill) prefill_tokens += chunk.new_tokens;
   const double total = price.total_s();

@@ -18,29 +18,15 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-using Part = std::pair<std::string, double>;
-
-std::vector<Part> named_parts(const StepParts& p) {
-  return {{"compute", p.compute_s},
-          {"tensor", p.tensor_s},
-          {"pipeline bubble", p.pipeline_bubble_s},
-          {"data", p.data_s},
-          {"experts", p.expert_s},
-          {"context", p.context_s},
-          {"recomputation", p.recompute_s},
-          {"optimizer", p.optimizer_s},
-          {"host", p.host_s},
-          {"stragglers", p.stragglers_s},
-          {"input", p.input_s}};
-}
+using Part = std::pair<std::string_view, double>;
 
 Bottleneck find_bottleneck(const TrainingReport& report) {
   const StepParts& p = report.step.parts;
   const double step = p.total_s();
-  auto parts = named_parts(p);
+  auto parts = p.named();
   std::stable_sort(parts.begin(), parts.end(), [](const Part& a, const Part& b) { return a.second > b.second; });
   Bottleneck bottleneck;
-  bottleneck.name = parts.front().first == "compute" ? "compute" : parts.front().first + " ahead of compute";
+  bottleneck.name = std::string(parts.front().first) + (parts.front().first == "compute" ? "" : " ahead of compute");
   for (const auto& [name, seconds] : parts)
     if (name != "compute" && seconds > 0.02 * step)
       bottleneck.evidence.push_back(fmt::format("{:.1f} % of the step is {}", 100 * seconds / step, name));
@@ -95,7 +81,7 @@ std::string remedy_text(const TrainingReport& report) {
 std::string lost_text(const TrainingReport& first, const TrainingReport& report) {
   const auto per_token = [](const TrainingReport& r) { return r.step.gpus / r.job.tokens_per_step(); };
   const double whole = first.step.step_s() * per_token(first);
-  const auto before = named_parts(first.step.parts), now = named_parts(report.step.parts);
+  const auto before = first.step.parts.named(), now = report.step.parts.named();
   std::vector<Part> grown;
   for (size_t i = 0; i < now.size(); ++i) {
     const double growth = (now[i].second * per_token(report) - before[i].second * per_token(first)) / whole;

@@ -74,6 +74,8 @@ void read_numerics(const Config& t, const TrainingStack& stack, TrainingJob& job
 
 void read_exchange(const Config& t, const TrainingStack& stack, const Cluster& cluster, TrainingJob& job) {
   job.overlap_gradients = t.boolean("overlap_gradients", stack.overlap_gradients);
+  job.overlap_context = t.boolean("overlap_context", stack.overlap_context);
+  job.overlap_tensor = t.boolean("overlap_tensor", stack.overlap_tensor);
   job.overlap_parameters = t.boolean("overlap_parameters", stack.overlap_parameters);
   job.bucket_bytes = t.quantity("gradient_bucket", Dimension::bytes, stack.bucket_bytes);
   if (job.bucket_bytes <= 0) throw t.error("gradient_bucket", "must be more than zero");

@@ -68,34 +68,65 @@ struct Errors {
   }
 };
 
-StepPrice price_row(const CsvTable& csv, StepModel& steps, std::string_view& kind, StepUsage& usage) {
-  const int64_t decodes = csv.integer(1), prefill = csv.integer(2), decode_kv = csv.integer(3),
-                prefill_kv = csv.integer(4);
-  if (decodes < 0 || prefill < 0 || decodes + prefill == 0)
-    throw csv.error(1, "an iteration has decodes, prefill tokens, or both");
-  if (decode_kv < decodes) throw csv.error(3, "must count at least one token for each decoding sequence");
-  if (prefill_kv < prefill) throw csv.error(4, "must count at least the prefill tokens");
-  const std::array<PrefillChunk, 1> chunk{{{prefill, prefill_kv - prefill, true}}};
+// A measured iteration. Only the sums over its prompts are known, so several are taken for equal ones.
+struct Iteration {
+  double seconds = 0, start_s = 0;
+  std::string_view kind;
   StepShape shape;
-  shape.decode_sequences = decodes;
-  shape.decode_kv_tokens = decode_kv;
-  if (prefill > 0) shape.prefill = chunk;
-  kind = prefill == 0 ? "decode" : decodes == 0 ? "prefill" : "mixed";
-  return steps.price(shape, &usage);
+  std::vector<PrefillChunk> chunks;  // what shape.prefill shows
+};
+
+class IterationReader {
+ public:
+  explicit IterationReader(const std::filesystem::path& path)
+      : csv_(path, {"seconds", "decode_seqs", "prefill_tokens", "decode_kv_tokens", "prefill_kv_tokens"}) {
+    if (csv_.has_column("prefill_seqs")) sequences_ = csv_.add_column("prefill_seqs");
+    if (csv_.has_column("start")) start_ = csv_.add_column("start");
+  }
+  bool next(Iteration& row);
+
+ private:
+  CsvTable csv_;
+  size_t sequences_ = 0, start_ = 0;  // 0 = not there
+  double end_s_ = 0;
+};
+
+bool IterationReader::next(Iteration& row) {
+  if (!csv_.next()) return false;
+  row.seconds = csv_.number(0);
+  if (row.seconds <= 0) throw csv_.error(0, "must be more than zero");
+  row.start_s = start_ > 0 ? csv_.number(start_) : end_s_;
+  end_s_ = row.start_s + row.seconds;
+  const int64_t decodes = csv_.integer(1), prefill = csv_.integer(2), decode_kv = csv_.integer(3),
+                prefill_kv = csv_.integer(4);
+  if (decodes < 0 || prefill < 0 || decodes + prefill == 0)
+    throw csv_.error(1, "an iteration has decodes, prefill tokens, or both");
+  if (decode_kv < decodes) throw csv_.error(3, "must count at least one token for each decoding sequence");
+  if (prefill_kv < prefill) throw csv_.error(4, "must count at least the prefill tokens");
+  int64_t prompts = prefill > 0 ? 1 : 0;
+  if (sequences_ > 0) {
+    prompts = csv_.integer(sequences_);
+    if (prompts < (prefill > 0) || prompts > prefill)
+      throw csv_.error(sequences_, "must be between one and the prefill tokens, and 0 where there are none");
+  }
+  row.chunks.clear();
+  const auto part = [&](int64_t sum, int64_t i) { return sum * (i + 1) / prompts - sum * i / prompts; };
+  for (int64_t i = 0; i < prompts; ++i) row.chunks.push_back({part(prefill, i), part(prefill_kv - prefill, i), true});
+  row.shape = {decodes, decode_kv, row.chunks};
+  row.kind = prefill == 0 ? "decode" : decodes == 0 ? "prefill" : "mixed";
+  return true;
 }
 
 std::vector<IterationErrors> compare_iterations(const std::filesystem::path& path, StepModel& steps, StepUsage& usage) {
   constexpr std::array<std::string_view, 4> kKinds{"decode", "prefill", "mixed", "all"};
   std::array<Errors, 4> errors;
-  CsvTable csv(path, {"seconds", "decode_seqs", "prefill_tokens", "decode_kv_tokens", "prefill_kv_tokens"});
-  while (csv.next()) {
-    const double measured = csv.number(0);
-    if (measured <= 0) throw csv.error(0, "must be more than zero");
-    std::string_view kind;
-    const double predicted = price_row(csv, steps, kind, usage).total_s();
-    errors[static_cast<size_t>(std::find(kKinds.begin(), kKinds.end(), kind) - kKinds.begin())].add(measured,
-                                                                                                    predicted);
-    errors[3].add(measured, predicted);
+  IterationReader reader(path);
+  GpuHeat heat;
+  for (Iteration row; reader.next(row);) {
+    const double predicted = steps.price(row.shape, &usage, &heat, row.start_s).total_s();
+    errors[static_cast<size_t>(std::find(kKinds.begin(), kKinds.end(), row.kind) - kKinds.begin())].add(row.seconds,
+                                                                                                        predicted);
+    errors[3].add(row.seconds, predicted);
   }
   if (errors[3].magnitude.count() == 0) throw bad_input(fmt::format("{}: has no rows", path.string()));
   std::vector<IterationErrors> rows;

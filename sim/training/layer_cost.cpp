@@ -12,6 +12,13 @@ double value(int64_t count) {
   return static_cast<double>(count);
 }
 
+// Collectives cut into as many chunks as there are ranks, each beside the work on another chunk: the first or last chunk
+// shows, and what outlasts the work.
+double exposed_in_chunks_s(double collectives_s, double work_s, int ranks) {
+  const double chunk = 1.0 / ranks;
+  return std::max(collectives_s * chunk, collectives_s - work_s * (1 - chunk));
+}
+
 bool is_aligned(double side) {
   return std::fmod(side, 8) == 0;
 }
@@ -35,14 +42,15 @@ PassCost& PassCost::operator+=(const PassCost& other) {
   context_s += other.context_s;
   expert_s += other.expert_s;
   host_s += other.host_s;
+  product_s += other.product_s;
   weight_s += other.weight_s;
   selective_s += other.selective_s;
   return *this;
 }
 
 PassCost PassCost::times(double count) const {
-  return {compute_s * count, tensor_s * count, context_s * count,  expert_s * count,
-          host_s * count,    weight_s * count, selective_s * count};
+  return {compute_s * count, tensor_s * count,  context_s * count, expert_s * count,
+          host_s * count,    product_s * count, weight_s * count,  selective_s * count};
 }
 
 LayerCost::LayerCost(const TrainingJob& job, const TrainingStack& stack, const CostModel& kernels,
@@ -69,9 +77,12 @@ double LayerCost::product_seconds(double m, double n, double k) {
 }
 
 void LayerCost::add_product(PassCosts& into, double m, double n, double k) {
-  into.forward.compute_s += product_seconds(m, n, k);
-  const double weight_s = product_seconds(n, k, m);
-  into.backward.compute_s += product_seconds(m, k, n) + weight_s;
+  const double forward_s = product_seconds(m, n, k), weight_s = product_seconds(n, k, m),
+               backward_s = product_seconds(m, k, n) + weight_s;
+  into.forward.compute_s += forward_s;
+  into.forward.product_s += forward_s;
+  into.backward.compute_s += backward_s;
+  into.backward.product_s += backward_s;
   into.backward.weight_s += weight_s;
 }
 
@@ -79,6 +90,19 @@ void LayerCost::add_traffic(PassCosts& into, Traffic traffic, double values) {
   const double seconds = values * width_bytes_ / (kernels_.gpu().memory_bytes_per_s * stack_.memory_efficiency);
   into.forward.compute_s += traffic.forward * seconds;
   into.backward.compute_s += traffic.backward * seconds;
+}
+
+// 8-bit products: what they read is written in 8 bits twice, as it is and transposed for the other product of backward.
+// Norms and activation functions write so themselves; the attention's output, and the gradients that come out of
+// residuals and out of the attention, take a pass of their own.
+void LayerCost::add_casts(PassCosts& into) {
+  if (job_.precision != Precision::fp8) return;
+  const Architecture& m = job_.model;
+  const double t = job_.tensor_parallel;
+  const double q = value(m.q_width()) / t, kv = value(kv_heads_per_gpu(m, job_.tensor_parallel) * m.head_dim);
+  const Traffic pass{2, 2};  // two values of 16 bits: one read, two of 8 bits written
+  add_traffic(into, {pass.forward, 0}, tokens_ * q);
+  add_traffic(into, {0, pass.backward}, tokens_ * (q + 2 * kv + 2 * hidden_));
 }
 
 // What selective recomputation repeats where there are no scores in memory: norms and activation functions.
@@ -120,7 +144,11 @@ void LayerCost::add_tensor_collectives(PassCosts& into, double count) {
   const double one = job_.sequence_parallel ? network_.seconds(CollectiveKind::reduce_scatter, group, bytes) +
                                                   network_.seconds(CollectiveKind::all_gather, group, bytes)
                                             : network_.seconds(CollectiveKind::all_reduce, group, bytes);
-  for (PassCost* pass : {&into.forward, &into.backward}) pass->tensor_s += count * (one + skew_s(job_.tensor_parallel));
+  for (PassCost* pass : {&into.forward, &into.backward})
+    pass->tensor_s += count * skew_s(job_.tensor_parallel) +
+                      (job_.overlap_tensor && job_.sequence_parallel
+                           ? exposed_in_chunks_s(count * one, pass->product_s, job_.tensor_parallel)
+                           : count * one);
 }
 
 void LayerCost::add_attention(PassCosts& into) {
@@ -129,6 +157,7 @@ void LayerCost::add_attention(PassCosts& into) {
   const double kv_heads = value(kv_heads_per_gpu(m, job_.tensor_parallel));
   const double sequence = value(job_.sequence), queries = sequence / job_.context_parallel,
                sequences = value(job_.micro_batch);
+  const PassCosts before = into;
   if (job_.attention == TrainingAttention::flash) {
     // A context-parallel rank takes two slices, one from each end, so that all have the same work: the mean past is
     // half.
@@ -160,15 +189,21 @@ void LayerCost::add_attention(PassCosts& into) {
     into.forward += core.forward;
     into.backward += core.backward;
   }
+  const double forward_s = into.forward.compute_s - before.forward.compute_s,
+               backward_s = into.backward.compute_s - before.backward.compute_s;
   const double q = heads * dim, kv = kv_heads * dim;
   add_traffic(into, stack_.layout, tokens_ * (q + 2 * kv));
   if (m.positions == Positions::rotary) add_traffic(into, stack_.rope, tokens_ * (q + kv));
   if (job_.context_parallel > 1) {
     // Keys and values of the whole sequence are gathered; their gradients are scattered back.
     const double bytes = traffic().context_bytes;
-    into.forward.context_s += network_.seconds(CollectiveKind::all_gather, context_group(), bytes);
-    into.backward.context_s += network_.seconds(CollectiveKind::all_gather, context_group(), bytes) +
-                               network_.seconds(CollectiveKind::reduce_scatter, context_group(), bytes);
+    const double gather_s = network_.seconds(CollectiveKind::all_gather, context_group(), bytes),
+                 scatter_s = network_.seconds(CollectiveKind::reduce_scatter, context_group(), bytes);
+    const auto exposed = [&](double exchange_s, double attention_s) {
+      return job_.overlap_context ? exposed_in_chunks_s(exchange_s, attention_s, job_.context_parallel) : exchange_s;
+    };
+    into.forward.context_s += exposed(gather_s, forward_s);
+    into.backward.context_s += exposed(gather_s + scatter_s, backward_s);
   }
 }
 
@@ -212,6 +247,7 @@ PassCosts LayerCost::layer_costs() {
   add_product(costs, tokens_, hidden_, q);
   add_attention(costs);
   add_feed_forward(costs);
+  add_casts(costs);
   const double values = tokens_ * hidden_ * outside_;
   const double dropout = m.linear_bias ? stack_.dropout_values : 0;
   add_light(costs, stack_.norm, 2 * values);

@@ -30,7 +30,8 @@ struct PassCost {
   double compute_s = 0;                              // kernels
   double tensor_s = 0, context_s = 0, expert_s = 0;  // collectives on the critical path
   double host_s = 0;                                 // the GPU waits for launches
-  double weight_s = 0;                               // part of compute_s: weight gradients
+  double product_s = 0;                              // part of compute_s: matrix products
+  double weight_s = 0;                               // part of product_s: weight gradients
   double selective_s = 0;                            // part of compute_s: what selective recomputation repeats
 
   double collectives_s() const { return tensor_s + context_s + expert_s; }
@@ -74,6 +75,7 @@ class LayerCost {
  private:
   void add_product(PassCosts& into, double m, double n, double k);
   void add_traffic(PassCosts& into, Traffic traffic, double values);
+  void add_casts(PassCosts& into);
   void add_light(PassCosts& into, Traffic traffic, double values);
   void add_attention(PassCosts& into);
   void add_feed_forward(PassCosts& into);

@@ -19,13 +19,13 @@ class Run {
         stages_(stages),
         micro_batches_(micro_batches),
         positions_(schedule.positions(stages, chunks)),
-        times_(times),
+        times_(schedule.run_times(times)),
         transfer_s_(transfer_s),
         forward_end_(static_cast<size_t>(positions_) * static_cast<size_t>(micro_batches), -1.0),
         backward_end_(forward_end_),
         free_s_(static_cast<size_t>(stages), 0.0),
         in_flight_(static_cast<size_t>(stages), 0) {
-    assert(times.size() == static_cast<size_t>(positions_));
+    assert(times_.size() == static_cast<size_t>(positions_));
     timing_.busy_s.assign(static_cast<size_t>(stages), 0.0);
     timing_.peak_in_flight.assign(static_cast<size_t>(stages), 0);
     for (int s = 0; s < stages; ++s) orders_.push_back(schedule.passes(s, stages, micro_batches, chunks));
@@ -108,7 +108,7 @@ class Run {
 
   const PipelineSchedule& schedule_;
   int stages_, micro_batches_, positions_;
-  std::span<const PositionTime> times_;
+  std::vector<PositionTime> times_;
   double transfer_s_;
   std::vector<std::vector<Pass>> orders_;
   std::vector<double> forward_end_, backward_end_, free_s_;

@@ -115,6 +115,18 @@ class DualPipe final : public PipelineSchedule {
   int chunk_of(int, int, int micro_batch, int micro_batches) const override {
     return micro_batch < micro_batches / 2 ? 0 : 1;
   }
+  // A forward of one direction runs beside the backward of the other, and both end together: each counts as half of
+  // what the stage's two positions take.
+  std::vector<PositionTime> run_times(std::span<const PositionTime> alone) const override {
+    std::vector<PositionTime> times(alone.begin(), alone.end());
+    for (size_t p = 0; p < times.size(); ++p) {
+      const PositionTime &a = alone[p], &b = alone[alone.size() - 1 - p];
+      const double weight_s = (a.weight_s + b.weight_s) / 2;
+      const double pass_s = (a.forward_s + a.backward_s + b.forward_s + b.backward_s) / 4 - weight_s / 2;
+      times[p] = {pass_s, pass_s + weight_s, weight_s};
+    }
+    return times;
+  }
   std::string problem(int stages, int micro_batches, int) const override {
     if (stages % 2 != 0)
       return fmt::format("pipeline_parallel: dualpipe needs an even number of stages, not {}", stages);

@@ -33,6 +33,12 @@ struct Pass {
   int32_t micro_batch = 0;
 };
 
+// How long the passes of one position of the pipeline take. `backward_s` is the whole backward; `weight_s` is the part
+// of it that needs no input from the next stage and is needed by none.
+struct PositionTime {
+  double forward_s = 0, backward_s = 0, weight_s = 0;
+};
+
 class PipelineSchedule {
  public:
   virtual ~PipelineSchedule() = default;
@@ -52,6 +58,10 @@ class PipelineSchedule {
   virtual bool splits_backward() const { return false; }
   // Whether collectives between experts run under the passes of the other direction.
   virtual bool overlaps_experts() const { return false; }
+  // The passes' times as the schedule runs them: its own where passes run one after the other.
+  virtual std::vector<PositionTime> run_times(std::span<const PositionTime> alone) const {
+    return {alone.begin(), alone.end()};
+  }
   // What is wrong with these counts, or "".
   virtual std::string problem(int stages, int micro_batches, int virtual_stages) const;
 };
@@ -59,12 +69,6 @@ class PipelineSchedule {
 std::vector<std::string> schedule_names();
 // The schedule of this name; it lives as long as the program.
 const PipelineSchedule& find_schedule(std::string_view name);
-
-// How long the passes of one position of the pipeline take. `backward_s` is the whole backward; `weight_s` is the part
-// of it that needs no input from the next stage and is needed by none.
-struct PositionTime {
-  double forward_s = 0, backward_s = 0, weight_s = 0;
-};
 
 struct PipelineTiming {
   double makespan_s = 0;

@@ -37,6 +37,20 @@ double optimizer_traffic(const TrainingJob& job) {
 
 }  // namespace
 
+std::vector<std::pair<std::string_view, double>> StepParts::named() const {
+  return {{"compute", compute_s},
+          {"tensor", tensor_s},
+          {"pipeline bubble", pipeline_bubble_s},
+          {"data", data_s},
+          {"experts", expert_s},
+          {"context", context_s},
+          {"recomputation", recompute_s},
+          {"optimizer", optimizer_s},
+          {"launches", host_s},
+          {"stragglers", stragglers_s},
+          {"input", input_s}};
+}
+
 double model_flops_per_step(const TrainingJob& job) {
   return job.tokens_per_step() * (6 * product_parameters(job.model, false) + 3 * attention_flops(job));
 }
@@ -108,7 +122,7 @@ class StepPredictor::Builder {
       }
       if (job_.micro_batches() > 1) {
         const auto held = stage_parameters(job_, 0);
-        at.backward.compute_s += accumulation_seconds(held.total()) * layers / layers_on_stage();
+        at.backward.compute_s += accumulation_seconds(held.total() * layers / layers_on_stage(), at.backward.weight_s);
       }
       if (schedule_.overlaps_experts()) hide_experts(at);
       add_shards(at, layers);
@@ -116,10 +130,12 @@ class StepPredictor::Builder {
     }
   }
 
-  // A micro-batch's gradients are added to those of the others: both read, the sum written.
-  double accumulation_seconds(double parameters) const {
+  // A micro-batch's gradients are added to those of the others: both read, the sum written. Fused, the product that
+  // makes them reads and writes the sum, which shows only where it takes longer than the product.
+  double accumulation_seconds(double parameters, double products_s) const {
     const double kept = job_.sharding >= Sharding::zero2 ? parameters / job_.gradient_ranks() : parameters;
-    return moved_seconds(3 * bytes_of(job_.gradient_precision) * kept);
+    const double pass_s = moved_seconds(bytes_of(job_.gradient_precision) * kept);
+    return owner_.stack_.fused_accumulation ? std::max(0.0, 2 * pass_s - products_s) : 3 * pass_s;
   }
   // Of the first stage.
   double layers_on_stage() const {
@@ -135,11 +151,17 @@ class StepPredictor::Builder {
   }
 
   // ZeRO-2 and 3: in each micro-batch gradients are scattered behind the layer that made them, and under ZeRO-3 each
-  // layer's shards gathered one layer ahead, forward and again backward.
+  // layer's shards gathered one layer ahead, forward and again backward, each with a copy between the collective's buffer
+  // and the tensors (also in a group of one).
   void add_shards(Position& at, double layers) {
     if (job_.sharding < Sharding::zero2 || layers == 0) return;
     const auto parameters = stage_parameters(job_, 0);
     const double held = layers_on_stage();
+    if (job_.sharding == Sharding::zero3) {
+      const double share = owner_.stack_.shard_values * parameters.total() * layers / held;
+      at.forward_data_s += moved_seconds(share * job_.parameter_bytes());
+      at.backward_data_s += moved_seconds(share * (job_.parameter_bytes() + bytes_of(job_.gradient_precision)));
+    }
     double forward_s = 0, backward_s = 0;  // of one layer, hidden where they can be
     for (const auto& e : step_exchanges(job_, parameters.shared, parameters.experts)) {
       if (e.phase != ExchangePhase::each_forward && e.phase != ExchangePhase::each_backward) continue;

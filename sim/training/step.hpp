@@ -21,6 +21,8 @@
 #include <array>
 #include <map>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "sim/training/group_network.hpp"
@@ -46,6 +48,9 @@ struct StepParts {
 
   double other_s() const { return context_s + recompute_s + optimizer_s + host_s + stragglers_s + input_s; }
   double total_s() const { return compute_s + tensor_s + pipeline_bubble_s + data_s + expert_s + other_s(); }
+
+  // Every part with the name that reports give it.
+  std::vector<std::pair<std::string_view, double>> named() const;
 };
 
 struct TrainingStep {

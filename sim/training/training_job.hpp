@@ -52,6 +52,8 @@ struct TrainingJob {
   bool sequence_parallel = false;
   bool overlap_gradients = true;   // gradient buckets are exchanged while backward still runs
   bool overlap_parameters = true;  // gathers of sharded parameters run ahead of the layer that needs them
+  bool overlap_context = false;    // keys and values go round in chunks beside the attention of those that are there
+  bool overlap_tensor = false;     // tensor collectives in chunks beside the products they feed (sequence parallelism)
   double bucket_bytes = 25 * 1024.0 * 1024.0;
   GradientCompression compression = GradientCompression::none;
   int powersgd_rank = 4;

@@ -70,11 +70,15 @@ TrainingStack read_stack(const ProfileName& profile) {
   s.dropout_values = t.number("dropout", kValues, 0);
   s.vocabulary_bytes = t.number("vocabulary_bytes", kValues);
   s.bucket_values = t.number("bucket_copies", kValues, 0);
+  s.fused_accumulation = t.boolean("fused_accumulation", false);
+  s.shard_values = t.number("shard_copies", kValues, 0);
   s.norm_bytes = t.number("kept_norm_bytes", kValues, 2);
   s.ffn_values = t.number("kept_ffn_values", kValues, 3);
   s.logit_bytes = t.number("kept_logit_bytes", kValues);
   s.sequence_parallel = t.boolean("sequence_parallel", false);
   s.overlap_gradients = t.boolean("overlap_gradients", true);
+  s.overlap_context = t.boolean("overlap_context", false);
+  s.overlap_tensor = t.boolean("overlap_tensor", false);
   s.overlap_parameters = t.boolean("overlap_parameters", true);
   s.master_weights = t.boolean("master_weights", true);
   s.state_precision = precision(t, "state_precision", Precision::fp32);

@@ -52,6 +52,8 @@ struct TrainingStack {
   double dropout_values = 0;    // added to residual, each direction, for models that drop out (learned positions: GPT)
   double vocabulary_bytes = 0;  // bytes moved per logit by the loss, forward and backward together
   double bucket_values = 0;     // copies of a gradient into and out of its bucket
+  bool fused_accumulation = false;  // products add their gradients to the sum of earlier micro-batches
+  double shard_values = 0;          // ZeRO-3: copies of a value gathered or scattered, out of or into the buffer
 
   // Activations kept for backward, beyond what every framework keeps (memory.hpp).
   double norm_bytes = 2;    // per hidden value and norm
@@ -60,6 +62,7 @@ struct TrainingStack {
 
   // Defaults of [training] keys.
   bool sequence_parallel = false, overlap_gradients = true, overlap_parameters = true, master_weights = true;
+  bool overlap_context = false, overlap_tensor = false;
   Precision state_precision = Precision::fp32, gradient_precision = Precision::fp32;
   double bucket_bytes = 25 * 1024.0 * 1024.0;
   bool pipeline_scatter = false;  // a stage sends each tensor rank's share only, and gathers behind the link

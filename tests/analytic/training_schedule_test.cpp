@@ -70,6 +70,21 @@ TEST(TrainingSchedule, DualPipeHasAHalfOfZeroBubblesOrLess) {
   }
 }
 
+TEST(TrainingSchedule, DualPipeRunsForwardsBesideBackwards) {
+  // Backward longer than forward: a pair takes what both take, on every stage alike, so nothing drifts apart. As in
+  // DeepSeek-V3's table 2 with f&b = f + b: (p/2 − 1)(f&b + b − 3w) at most.
+  const auto& schedule = find_schedule("dualpipe");
+  const double f = 1, b_input = 1.5, w = 0.8;
+  for (const int p : {2, 4, 8, 16}) {
+    const int m = 8 * p;
+    const std::vector<PositionTime> times(static_cast<size_t>(p), {f, b_input + w, w});
+    const auto timing = run_pipeline(schedule, p, m, schedule.chunks_per_stage(1), times, 0);
+    for (const double busy : timing.busy_s) EXPECT_NEAR(busy, m * (f + b_input + w), 1e-9);
+    const double bubble = timing.makespan_s - timing.busy_s[0];
+    EXPECT_LE(bubble, (p / 2.0 - 1) * (f + 2 * (b_input + w) - 3 * w) + 1e-9) << p;
+  }
+}
+
 TEST(TrainingSchedule, MicroBatchesInFlight) {
   for (const int p : {2, 4, 8}) {
     const int m = 3 * p;

@@ -143,6 +143,66 @@ double simulate_all(const Cluster& cluster, CollectiveKind kind, Group group, do
   });
 }
 
+// Collectives in chunks beside products: at least one chunk of each shows, and never more than without.
+TEST(TrainingStep, OverlappedTensorCollectivesShowAChunk) {
+  StepPredictor predictor(cluster_of("dgx-h100", 8, 8), "megatron");
+  TrainingJob job = job_with_defaults(predictor.stack(), load_model("llama-3-8b"));
+  job.tensor_parallel = 4;
+  job.data_parallel = 2;
+  job.sequence_parallel = true;
+  job.sequence = 4096;
+  job.global_batch = 2;
+  const auto plain = predictor.predict(job);
+  job.overlap_tensor = true;
+  const auto overlapped = predictor.predict(job);
+  EXPECT_LT(overlapped.parts.tensor_s, 0.7 * plain.parts.tensor_s);
+  EXPECT_GT(overlapped.parts.tensor_s, plain.parts.tensor_s / job.tensor_parallel);
+  EXPECT_DOUBLE_EQ(overlapped.parts.compute_s, plain.parts.compute_s);
+  job.sequence_parallel = false;  // whole all-reduces are not cut up
+  const auto whole = predictor.predict(job);
+  job.overlap_tensor = false;
+  EXPECT_DOUBLE_EQ(whole.step_s(), predictor.predict(job).step_s());
+}
+
+// What a second micro-batch adds beyond its own passes: 3 passes over the gradients, or nothing that products hide.
+TEST(TrainingStep, FusedAccumulationHidesBehindTheProducts) {
+  for (const char* stack : {"torch-2.11", "megatron"}) {
+    StepPredictor predictor(cluster_of("dgx-h100", 1, 8), stack);
+    TrainingJob job = job_with_defaults(predictor.stack(), load_model("llama-3-8b"));
+    job.sequence = 8192;
+    job.global_batch = 1;
+    const double once = predictor.predict(job).parts.compute_s;
+    job.global_batch = 2;
+    const double added = predictor.predict(job).parts.compute_s - 2 * once;
+    const double pass_s = job.model.parameters() * bytes_of(job.gradient_precision) /
+                          (predictor.cluster().gpu.memory_bytes_per_s * predictor.stack().memory_efficiency);
+    EXPECT_NEAR(added, predictor.stack().fused_accumulation ? 0 : 2 * 3 * pass_s, 1e-3 * pass_s) << stack;
+  }
+}
+
+// 8-bit products save less than the products do: casts move 4 bytes for every value that no other kernel writes in 8
+// bits.
+TEST(TrainingStep, EightBitProductsPayForTheirCasts) {
+  StepPredictor predictor(cluster_of("dgx-h100", 1, 8), "megatron");
+  TrainingJob job = job_with_defaults(predictor.stack(), load_model("llama-3-8b"));
+  job.sequence = 8192;
+  job.global_batch = 1;
+  const auto cost = [&](Precision precision) {
+    job.precision = precision;
+    const Cluster& cluster = predictor.cluster();
+    const ClusterNetwork network(cluster);
+    const CollectiveModel collectives(cluster, network);
+    GroupNetwork groups(cluster, network, collectives, 1);
+    return LayerCost(job, predictor.stack(), predictor.kernels(), groups).layer();
+  };
+  const auto eight = cost(Precision::fp8), sixteen = cost(Precision::bf16);
+  const double pass_s = 8192 * 4.0 / (predictor.cluster().gpu.memory_bytes_per_s * predictor.stack().memory_efficiency);
+  const auto rest = [](const PassCost& pass) { return pass.compute_s - pass.product_s; };
+  EXPECT_NEAR(rest(eight.forward) - rest(sixteen.forward), 4096 * pass_s, 1e-9);
+  EXPECT_NEAR(rest(eight.backward) - rest(sixteen.backward), (4096 + 2 * 1024 + 2 * 4096) * pass_s, 1e-9);
+  EXPECT_LT(eight.forward.product_s, sixteen.forward.product_s);
+}
+
 TEST(TrainingNetwork, OneGroupStandsForAllThatShareItsLinks) {
   // Rails of their own; NICs shared by two GPUs; a plain tree with one NIC a node; groups inside the node; PCIe alone.
   const Cluster clusters[] = {

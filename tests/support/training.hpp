@@ -40,6 +40,8 @@ inline TrainingJob job_with_defaults(const TrainingStack& stack, Architecture mo
   job.attention = stack.attention;
   job.sequence_parallel = stack.sequence_parallel;
   job.overlap_gradients = stack.overlap_gradients;
+  job.overlap_context = stack.overlap_context;
+  job.overlap_tensor = stack.overlap_tensor;
   job.overlap_parameters = stack.overlap_parameters;
   job.master_weights = stack.master_weights;
   job.state_precision = stack.state_precision;

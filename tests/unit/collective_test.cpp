@@ -4,8 +4,11 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <set>
 
+#include "kernels/cost_model.hpp"
+#include "sim/base/files.hpp"
 #include "sim/network/collective_algorithm.hpp"
 #include "sim/network/collective_tables.hpp"
 #include "sim/network/double_tree.hpp"
@@ -108,6 +111,28 @@ TEST(CollectiveCurve, IsLinearBetweenPointsAndGoesOnBeyondThem) {
   EXPECT_EQ(curve.coverage(1500), Coverage::inside);
   EXPECT_EQ(curve.coverage(8000), Coverage::edge);
   EXPECT_EQ(curve.coverage(8001), Coverage::outside);
+}
+
+TEST(CollectiveCurve, TakesTheShapeBetweenItsPointsFromAnother) {
+  CollectiveCurve curve, other;
+  for (const auto& [bytes, seconds] : {std::pair{1000.0, 10e-6}, {16000.0, 40e-6}}) curve.add(bytes, seconds);
+  for (const auto& [bytes, seconds] : {std::pair{500.0, 1e-6}, {1000.0, 5e-6}, {4000.0, 20e-6}, {16000.0, 40e-6}})
+    other.add(bytes, seconds);
+  curve.complete_from(other);
+  EXPECT_DOUBLE_EQ(curve.seconds(1000), 10e-6);  // its own stay
+  EXPECT_DOUBLE_EQ(curve.seconds(16000), 40e-6);
+  EXPECT_NEAR(curve.seconds(4000), 20e-6 * std::sqrt(2), 1e-12);  // twice as slow at one end, as quick at the other
+  EXPECT_EQ(curve.points().count(500), 0U);                       // nothing beyond its own range
+}
+
+// The H200's own table of all_gather on 8 GPUs has no 32 KiB; the H100's has.
+TEST(CollectiveTables, AreFilledInFromTheSameArchitecture) {
+  const Profile own(data_root() / "kernels/profiles", "h200-sxm", "vllm-0.19");
+  const auto points = [](const CollectiveTables& t) { return t.curves(CollectiveKind::all_gather).at(8).points(); };
+  ASSERT_EQ(points(CollectiveTables(own, "h200-sxm")).count(32768), 0U);
+  const auto found = CollectiveTables::find(load_gpu("h200-sxm"), "vllm-0.19");
+  ASSERT_TRUE(found);
+  EXPECT_EQ(points(*found).count(32768), 1U);
 }
 
 TEST(CollectiveSizes, AreReadAsRangesAndLists) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Training steps against measurements, whole tables. Bounds are those of docs/training.md; each set has one stack file,
-// and nothing is fitted per row. Sources of the rows: tests/validation/data/README.md.
+// and nothing is fitted per row.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -162,13 +162,16 @@ TEST(TrainingValidation, PtdP) {
   EXPECT_LE(table.mean(), 0.07);
 }
 
-// Our own: PyTorch 2.11 on 1 to 4 H200. Bars: median 4 %, worst 10 %, scaling efficiency within 2 points.
-TEST(TrainingValidation, TorchOnH200) {
-  CsvTable csv(kData + "train_h200.csv", {"mode", "gpus", "hidden", "layers", "heads", "kv_heads", "ffn", "micro_batch",
-                                          "seq", "accumulation", "recompute", "step_seconds", "peak_bytes"});
+struct TorchRows {
   Table table, memory;
+  std::map<std::string, double> points;  // predicted less measured scaling efficiency
+};
+
+TorchRows torch_rows(const std::string& name) {
+  CsvTable csv(kData + name + ".csv", {"mode", "gpus", "hidden", "layers", "heads", "kv_heads", "ffn", "micro_batch",
+                                       "seq", "accumulation", "recompute", "step_seconds", "peak_bytes"});
+  TorchRows rows;
   std::map<std::string, std::pair<double, double>> alone;
-  std::vector<double> points;
   while (csv.next()) {
     const int gpus = static_cast<int>(csv.integer(1));
     StepPredictor predictor(cluster_of("dgx-h200", gpus, 8), "torch-2.11");
@@ -195,23 +198,138 @@ TEST(TrainingValidation, TorchOnH200) {
     if (gpus == 1) alone[key] = {step.step_s(), measured};
     const double predicted_points = 100 * alone[key].first / step.step_s(),
                  measured_points = 100 * alone[key].second / measured;
-    points.push_back(std::abs(predicted_points - measured_points));
-    table.add(fmt::format("{} GPUs {:<32} efficiency {:>5.1f} against {:>5.1f}", gpus, key, predicted_points,
-                          measured_points),
-              step.step_s(), measured);
+    const auto row = fmt::format("{} GPUs {}", gpus, key);
+    rows.points[row] = predicted_points - measured_points;
+    rows.table.add(fmt::format("{:<39} efficiency {:>5.1f} against {:>5.1f}", row, predicted_points, measured_points),
+                   step.step_s(), measured);
     // The measured peak leaves out the context and what the allocator keeps beside it.
-    memory.add(fmt::format("{} GPUs {:<32} memory, MB", gpus, key),
-               (step.memory.total_bytes() - predictor.stack().reserved_bytes) / 1e9, csv.number(12) / 1e9);
+    rows.memory.add(fmt::format("{:<39} memory, MB", row),
+                    (step.memory.total_bytes() - predictor.stack().reserved_bytes) / 1e9, csv.number(12) / 1e9);
   }
-  table.summary("train_h200");
-  memory.summary("train_h200, memory");
-  EXPECT_LE(table.quantile(0.5), 0.04);
-  EXPECT_LE(table.quantile(1), 0.10);
-  // Two GPUs under FSDP lose more than four do, which nothing here explains: that row is 4.8 points off, every other within 2.
-  std::sort(points.begin(), points.end());
-  EXPECT_LE(points[points.size() - 2], 2.0);
-  EXPECT_LE(points.back(), 5.0);
-  EXPECT_LE(memory.quantile(1), 0.20);
+  rows.table.summary(name);
+  rows.memory.summary(name + ", memory");
+  return rows;
+}
+
+// Our own: PyTorch 2.11 on 1 to 4 H200. Bars: median 4 %, worst 10 %, scaling efficiency within 2 points.
+TEST(TrainingValidation, TorchOnH200) {
+  TorchRows rows = torch_rows("train_h200");
+  EXPECT_LE(rows.table.quantile(0.5), 0.04);
+  EXPECT_LE(rows.table.quantile(1), 0.05);
+  EXPECT_LE(rows.memory.quantile(1), 0.20);
+  for (const auto& [row, points] : rows.points)
+    // On a second machine this row's measured efficiency is 6 points higher (below).
+    EXPECT_LE(std::abs(points), row == "2 GPUs fsdp micro 4 accumulation 1" ? 5.1 : 2.0) << row;
+}
+
+// Four of those rows on another machine of two H200. What the machines differ by is the floor: 3 and 5 % on one GPU, 1 % on
+// two, 2 and 6 points of efficiency.
+TEST(TrainingValidation, TorchOnAnotherH200) {
+  TorchRows rows = torch_rows("train_h200_repeat");
+  EXPECT_LE(rows.table.quantile(1), 0.05);
+  for (const auto& [row, points] : rows.points) EXPECT_LE(std::abs(points), 2.5) << row;
+  EXPECT_LE(std::abs(rows.points.at("2 GPUs fsdp micro 4 accumulation 1")), 2.0);
+}
+
+// NVIDIA's own published figures, nothing fitted to them: NeMo on DGX H100, 8-bit products, release 24.07 and, for long
+// sequences, 24.03.01 (github.com/NVIDIA/NeMo, docs/source/performance/performance_summary.md and
+// performance_long_sequence.md). As NeMo's recipes have it: tensor collectives beside products, gradients
+// in 16 bits, optimizer state spread over the data ranks. Shapes from the models' own publications.
+TEST(TrainingValidation, PublishedOnH100) {
+  CsvTable csv(
+      kData + "train_published_h100.csv",
+      {"model", "hidden", "layers", "heads", "kv_heads", "ffn", "vocabulary", "gated", "gpus", "global_batch",
+       "micro_batch", "sequence", "tensor", "pipeline", "context", "virtual", "tokens_per_s_per_gpu", "source"});
+  Table usual, lengths;
+  while (csv.next()) {
+    const auto number = [&](size_t column) { return csv.integer(column); };
+    const int gpus = static_cast<int>(number(8));
+    StepPredictor predictor(cluster_of("dgx-h100", gpus, 8, "fabric = \"ndr400-rail\""), "megatron");
+    const bool gated = number(7) == 1;
+    Architecture m = gpt(number(1), number(2), number(3), number(6), number(11));
+    m.kv_heads = number(4);
+    m.ffn = number(5);
+    if (gated) {
+      m.activation = Activation::gated;
+      m.positions = Positions::rotary;
+      m.linear_bias = false;
+    }
+    m.tied_embeddings = m.vocabulary < 100000 && !gated;
+    TrainingJob job = job_with_defaults(predictor.stack(), m);
+    job.global_batch = number(9);
+    job.micro_batch = number(10);
+    job.sequence = number(11);
+    job.tensor_parallel = static_cast<int>(number(12));
+    job.pipeline_parallel = static_cast<int>(number(13));
+    job.context_parallel = static_cast<int>(number(14));
+    job.virtual_stages = static_cast<int>(number(15));
+    job.data_parallel = gpus / (job.tensor_parallel * job.pipeline_parallel * job.context_parallel);
+    job.schedule = job.virtual_stages > 1 ? "interleaved" : "1f1b";
+    job.sharding = Sharding::zero1;
+    job.precision = Precision::fp8;
+    job.gradient_precision = Precision::bf16;
+    job.sequence_parallel = job.tensor_parallel > 1;
+    job.overlap_tensor = true;
+    const auto step = predictor.predict(job);
+    (csv.text(17) == "nemo-24.07" ? usual : lengths)
+        .add(fmt::format("{:<16} on {:>4} GPUs, tp {} pp {} cp {:>2} v {:<2}", csv.text(0), gpus, job.tensor_parallel,
+                         job.pipeline_parallel, job.context_parallel, job.virtual_stages),
+             step.step_s(), job.tokens_per_step() / gpus / csv.number(16));
+  }
+  usual.summary("NeMo 24.07 on H100, fp8");
+  lengths.summary("NeMo 24.03.01 on H100, fp8, sequences of 4 Ki to 1 Mi");
+  EXPECT_LE(usual.quantile(0.5), 0.08);
+  EXPECT_LE(usual.quantile(0.9), 0.15);
+  EXPECT_LE(lengths.quantile(0.5), 0.15);
+  EXPECT_LE(lengths.quantile(1), 0.30);
+}
+
+// Published by another company, nothing fitted to them: MPT under FSDP in BF16 on H100, sequences of 2048
+// (github.com/mosaicml/llm-foundry, scripts/train/benchmarking/README.md; the fabric is not stated, 400 Gb/s a GPU assumed).
+TEST(TrainingValidation, PublishedFsdpOnH100) {
+  CsvTable csv(kData + "train_published_fsdp_h100.csv", {"model", "hidden", "layers", "heads", "gpus", "micro_batch",
+                                                         "accumulation", "recompute", "tokens_per_s_per_gpu"});
+  Table table;
+  while (csv.next()) {
+    const int gpus = static_cast<int>(csv.integer(4));
+    StepPredictor predictor(cluster_of("dgx-h100", gpus, 8, "fabric = \"roce400-rail\""), "torch-2.11");
+    TrainingJob job =
+        job_with_defaults(predictor.stack(), gpt(csv.integer(1), csv.integer(2), csv.integer(3), 50368, 2048));
+    job.data_parallel = gpus;
+    job.micro_batch = csv.integer(5);
+    job.global_batch = job.micro_batch * gpus * csv.integer(6);
+    job.sequence = 2048;
+    job.sharding = Sharding::zero3;
+    job.recompute = csv.integer(7) == 1 ? Recompute::full : Recompute::none;
+    table.add(fmt::format("{} on {:>2} GPUs, micro {:>2}", csv.text(0), gpus, job.micro_batch),
+              predictor.predict(job).step_s(), job.tokens_per_step() / gpus / csv.number(8));
+  }
+  table.summary("llm-foundry on H100, FSDP");
+  EXPECT_LE(table.quantile(0.5), 0.05);
+  EXPECT_LE(table.quantile(1), 0.12);
+}
+
+// Llama 3 405B in BF16 (arXiv 2407.21783, table 4): 430 and 400 TFLOP/s a GPU, counted as 6 × parameters × tokens.
+TEST(TrainingValidation, Llama3) {
+  Table table;
+  for (const auto& [gpus, published] : {std::pair{8192, 430e12}, {16384, 400e12}}) {
+    StepPredictor predictor(cluster_of("dgx-h100", gpus, 8, "fabric = \"roce400-rail\""), "megatron");
+    TrainingJob job = job_with_defaults(predictor.stack(), load_model("llama-3-405b"));
+    job.tensor_parallel = 8;
+    job.pipeline_parallel = 16;
+    job.data_parallel = gpus / 128;
+    job.global_batch = 2048;
+    job.sequence = 8192;
+    job.schedule = "interleaved";
+    job.virtual_stages = 8;
+    job.sharding = Sharding::zero1;
+    job.sequence_parallel = true;
+    job.overlap_context = false;  // keys and values are gathered, as the paper says
+    table.add(fmt::format("Llama 3 405B on {:>5} GPUs", gpus), predictor.predict(job).step_s(),
+              6 * job.model.parameters() * job.tokens_per_step() / gpus / published);
+  }
+  table.summary("Llama 3 405B");
+  EXPECT_LE(table.quantile(1), 0.08);
 }
 
 }  // namespace

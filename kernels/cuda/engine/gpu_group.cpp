@@ -89,11 +89,11 @@ GpuGroup::Step GpuGroup::run(const Batch& batch) {
   return {tokens_, models_[0]->gpu_seconds(), models_[0]->launch_seconds()};
 }
 
-double GpuGroup::layer_gap_seconds() {
-  std::vector<double> gaps(models_.size());
+Transformer::LayerGaps GpuGroup::layer_gaps() {
+  std::vector<Transformer::LayerGaps> gaps(models_.size());
   on_every_gpu([&](int g) {
     auto gpu = static_cast<std::size_t>(g);
-    gaps[gpu] = models_[gpu]->layer_gap_seconds();
+    gaps[gpu] = models_[gpu]->layer_gaps();
   });
   return gaps[0];
 }

@@ -29,7 +29,7 @@ class GpuGroup {
   };
   // Runs one step on every GPU and waits for its end.
   Step run(const Batch& batch);
-  double layer_gap_seconds();  // of GPU 0
+  Transformer::LayerGaps layer_gaps();  // of GPU 0
 
   int gpus() const { return static_cast<int>(models_.size()); }
   const Transformer& model(int gpu) const { return *models_[static_cast<std::size_t>(gpu)]; }

@@ -24,7 +24,7 @@ std::string line(const char* key, double seconds) {
 
 std::string HostTimes::toml() const {
   return line("iteration_host", iteration_s) + line("sequence_host", sequence_s) + line("eager_host", eager_s) +
-         line("eager_launch", eager_launch_s) + line("layer_gap", layer_gap_s);
+         line("eager_launch", eager_launch_s) + line("layer_gap", layer_gap_s) + line("eager_gap", eager_gap_s);
 }
 
 HostTimeRequests::HostTimeRequests(int64_t most, int64_t most_tokens) {

@@ -3,7 +3,7 @@
 // there at once. Host time of a step = its seconds less the GPU's work in it.
 //   decode steps    iteration_host + sequence_host x batch, least squares over the medians of each batch size
 //   other steps     eager_host more (median), and eager_launch for each layer launched (median)
-//   layer_gap       Transformer::layer_gap_seconds()
+//   layer_gap, eager_gap   Transformer::layer_gaps()
 // They are the keys of a stack's [engine] table.
 #pragma once
 
@@ -15,7 +15,7 @@
 namespace dssim::cuda {
 
 struct HostTimes {
-  double iteration_s = 0, sequence_s = 0, eager_s = 0, eager_launch_s = 0, layer_gap_s = 0;
+  double iteration_s = 0, sequence_s = 0, eager_s = 0, eager_launch_s = 0, layer_gap_s = 0, eager_gap_s = 0;
   std::string toml() const;
 };
 

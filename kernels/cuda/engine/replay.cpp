@@ -173,7 +173,9 @@ void replay(const Options& options) {
                            std::min(limits.max_batched_tokens, longest / 2));
   warm_up.serve(batches, [](const RequestRecord&) {});
   HostTimes times = host_times(warm_up.iterations(), group.model(0).shape().layers);
-  times.layer_gap_s = group.layer_gap_seconds();
+  const auto gaps = group.layer_gaps();
+  times.layer_gap_s = gaps.graph_s;
+  times.eager_gap_s = gaps.eager_s;
   std::printf("host times, measured on %zu steps before the replay:\n%s", warm_up.iterations().size(),
               times.toml().c_str());
   std::fflush(stdout);

@@ -2,9 +2,11 @@
 #include "kernels/cuda/engine/transformer.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <set>
 #include <string>
+#include <thread>
 
 #include "kernels/cuda/engine/rows.hpp"
 #include "kernels/cuda/measure/meter.hpp"
@@ -182,42 +184,55 @@ cudaGraphExec_t Transformer::capture_forward(const BatchLayout& layout) {
   return executable;
 }
 
-// Median over a few replays.
-double Transformer::seconds_of(cudaGraphExec_t graph) {
+// GPU seconds of what is launched, median over a few; rests keep the GPU from its power cap.
+double Transformer::median_seconds(const std::function<void()>& launch) {
   std::vector<double> seconds;
   for (int i = -1; i < 11; ++i) {  // the first one warms up
     DSSIM_CUDA(cudaEventRecord(started_, stream_));
-    DSSIM_CUDA(cudaGraphLaunch(graph, stream_));
+    launch();
     DSSIM_CUDA(cudaEventRecord(ended_, stream_));
     DSSIM_CUDA(cudaStreamSynchronize(stream_));
     if (i >= 0) seconds.push_back(gpu_seconds());
+    std::this_thread::sleep_for(std::chrono::duration<double>(2.0 * gpu_seconds()));
   }
   std::nth_element(seconds.begin(), seconds.begin() + 5, seconds.end());
   return seconds[5];
 }
 
-double Transformer::layer_gap_seconds() {
-  if (graphs_.batches.empty()) return 0.0;
-  DSSIM_CUDA(cudaSetDevice(device_));
-  Batch batch;
-  const int page = 0;
-  for (int i = 0; i < std::min(8, graphs_.batches.back()); ++i) batch.add_decode({&page, 1}, 8, i);
-  BatchLayout layout = lay_out(batch.shape(), graphs_);
+double Transformer::layer_gap(const Batch& batch, bool eager) {
+  BatchLayout layout = lay_out(batch.shape(), eager ? GraphSizes{} : graphs_);
   std::vector<int> host(static_cast<std::size_t>(layout.total));
   batch.write(layout, host.data());
   DSSIM_CUDA(cudaMemcpy(input_->as(), host.data(), host.size() * sizeof(int), cudaMemcpyHostToDevice));
-  auto timed = [&](unsigned kinds) {
+  auto timed = [&](unsigned kinds, bool from_graph) {
     kinds_ = kinds;
-    cudaGraphExec_t graph = capture_forward(layout);
-    double seconds = seconds_of(graph);
-    DSSIM_CUDA(cudaGraphExecDestroy(graph));
+    cudaGraphExec_t graph = from_graph ? capture_forward(layout) : nullptr;
+    double seconds = median_seconds([&] {
+      if (from_graph) DSSIM_CUDA(cudaGraphLaunch(graph, stream_));
+      if (!from_graph) forward(layout);
+    });
+    if (from_graph) DSSIM_CUDA(cudaGraphExecDestroy(graph));
     kinds_ = kAll;
     return seconds;
   };
-  double nothing = timed(0);  // what starting a graph costs
-  double gap = timed(kLayerKinds) - nothing;
-  for (unsigned kind = kNorm; kind <= kReduce; kind *= 2) gap -= timed(kind) - nothing;
+  double gap = timed(kLayerKinds, !eager) - timed(0, !eager);  // less what starting costs
+  double nothing = timed(0, true);
+  for (unsigned kind = kNorm; kind <= kReduce; kind *= 2) gap -= timed(kind, true) - nothing;
   return std::max(0.0, gap / shape_.layers);
+}
+
+Transformer::LayerGaps Transformer::layer_gaps() {
+  if (graphs_.batches.empty()) return {};
+  DSSIM_CUDA(cudaSetDevice(device_));
+  constexpr int kChunk = 248;
+  const int decodes = std::min(8, graphs_.batches.back());
+  const std::vector<int> pages(kChunk / kPageTokens + 1, 0), ids(kChunk, 1);
+  Batch batch;
+  for (int i = 0; i < decodes; ++i) batch.add_decode({pages.data(), 1}, 8, i);
+  const double graph_s = layer_gap(batch, false);
+  if (limits_.tokens < kChunk + decodes) return {graph_s, graph_s};
+  batch.add_chunk(pages, 0, ids, true);
+  return {graph_s, layer_gap(batch, true)};
 }
 
 void Transformer::start(const BatchLayout& layout, const int* host_input, int* host_tokens) {

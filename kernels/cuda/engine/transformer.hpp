@@ -14,6 +14,7 @@
 // DeviceError; Unavailable where the memory does not suffice.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <utility>
@@ -62,8 +63,12 @@ class Transformer {
   double launch_seconds() const { return launch_seconds_; }
 
   // GPU seconds that a layer takes longer than its kernels do when each kind runs by itself, layer after layer, as the
-  // tables of a profile were measured: what changing from one kernel to another costs. Every GPU of a group calls it.
-  double layer_gap_seconds();
+  // tables of a profile were measured: what changing from one kernel to another costs, in a decode step from its graph
+  // and in a step of decodes and a prompt's chunk that is launched kernel by kernel. Every GPU of a group calls it.
+  struct LayerGaps {
+    double graph_s = 0.0, eager_s = 0.0;
+  };
+  LayerGaps layer_gaps();
 
   // For checks: logits of the last step, [row][gpus x vocabulary], and this GPU's weights.
   std::vector<bf16> logits(int rows) const;
@@ -99,7 +104,8 @@ class Transformer {
   void connect();
   void capture(int batch, int context);
   cudaGraphExec_t capture_forward(const BatchLayout& layout);
-  double seconds_of(cudaGraphExec_t graph);
+  double median_seconds(const std::function<void()>& launch);
+  double layer_gap(const Batch& batch, bool eager);
   void forward(const BatchLayout& layout);
   void layer(int index, const BatchLayout& layout);
   void rope(int index, const BatchLayout& layout);

@@ -100,14 +100,6 @@ double flops(const Shape& s) {
   return 4.0 * s.batch * s.query * (s.past + 0.5 * s.query) * s.heads * kHeadDim;
 }
 
-// Decode first, then prefill from light to heavy: nothing is measured at the clock that a much heavier shape left
-// behind.
-std::vector<Shape> in_order(std::vector<Shape> shapes) {
-  auto rank = [](const Shape& s) { return s.query == 1 ? 0.0 : flops(s); };
-  std::stable_sort(shapes.begin(), shapes.end(), [&](const Shape& a, const Shape& b) { return rank(a) < rank(b); });
-  return shapes;
-}
-
 std::vector<Shape> grid(bool quick) {
   std::vector<Shape> shapes;
   auto heads = attention_heads();
@@ -146,7 +138,7 @@ std::vector<Shape> grid(bool quick) {
       }
     }
   }
-  return in_order(shapes);
+  return shapes;
 }
 
 }  // namespace
@@ -162,16 +154,13 @@ void measure_attention(Bench& bench) {
   Table check = bench.profile.begin("check_attention", header);
   ShapeGenerator random(20261122);
   auto heads = attention_heads();
-  std::vector<Shape> unseen;
   for (int i = 0; i < (bench.quick ? 20 : 160); ++i) {
     auto [q_heads, kv_heads] = heads[random.pick(static_cast<int>(heads.size()))];
     bool decode = i % 2 == 0;
     Shape s{random.draw(1, decode ? 256 : 4, 1), decode ? 1 : random.draw(32, 4096, 1), random.draw(32, 16384, 1),
             q_heads, kv_heads};
-    if (kv_bytes(s) <= 16e9 && measured.insert(s).second) unseen.push_back(s);
+    if (kv_bytes(s) <= 16e9 && measured.insert(s).second) attention.row(check, s);
   }
-  bench.meter.cool_down();
-  for (const Shape& s : in_order(unseen)) attention.row(check, s);
   check.finish();
   bench.profile.end(table, "attention", bench.notes);
 }

@@ -114,13 +114,6 @@ std::vector<T> every(const std::vector<T>& all, std::size_t step) {
   return some;
 }
 
-// By format, then by m: a product that hardly warms the GPU is not measured at the clock that a heavy one left behind.
-std::vector<Shape> in_order(std::vector<Shape> shapes) {
-  std::stable_sort(shapes.begin(), shapes.end(),
-                   [](const Shape& a, const Shape& b) { return std::tie(a.type, a.m) < std::tie(b.type, b.m); });
-  return shapes;
-}
-
 std::vector<Shape> grid(const Bench& bench) {
   std::vector<Shape> shapes;
   if (bench.quick) {
@@ -129,7 +122,7 @@ std::vector<Shape> grid(const Bench& bench) {
     add(shapes, DataType::bf16, every(grid_products(), 17), kFewRows);
     if (bench.gpu.has_fp8()) add(shapes, DataType::fp8, every(main, 20), kFewRows);
     add(shapes, DataType::int8, every(main, 40), {64, 1024});
-    return in_order(shapes);
+    return shapes;
   }
   add(shapes, DataType::bf16, catalogue_products(false), kAllRows);
   add(shapes, DataType::bf16, grid_products(), kSomeRows);
@@ -138,7 +131,7 @@ std::vector<Shape> grid(const Bench& bench) {
     add(shapes, DataType::fp8, every(grid_products(), 2), kEighthRows);
   }
   add(shapes, DataType::int8, every(catalogue_products(true), 3), {16, 32, 64, 128, 256, 512, 1024, 4096});
-  return in_order(shapes);
+  return shapes;
 }
 
 }  // namespace
@@ -148,9 +141,8 @@ void measure_gemm(Bench& bench) {
   std::set<Shape> measured;
   GemmBench gemm(bench, bench.quick ? 3 : 5);
   Table table = bench.profile.begin("gemm", "dtype,m,n,k,seconds,mad");
-  for (std::size_t i = 0; i < shapes.size(); ++i) {
-    if (i > 0 && shapes[i].type != shapes[i - 1].type) bench.meter.cool_down();
-    if (measured.insert(shapes[i]).second) gemm.row(table, shapes[i]);
+  for (const Shape& s : shapes) {
+    if (measured.insert(s).second) gemm.row(table, s);
   }
   gemm.note_skipped();
   table.finish();
@@ -164,26 +156,22 @@ void measure_gemm(Bench& bench) {
   }
   half.finish();
 
-  bench.meter.cool_down();
   Table hot = bench.profile.begin("gemm_hot", "dtype,m,n,k,seconds,mad");
   for (const Product& p : {Product{4096, 4096, false}, Product{6144, 4096, false}, Product{2048, 4096, false}}) {
     for (int m : kFewRows) gemm.row(hot, {DataType::bf16, m, p.n, p.k}, false);
   }
   hot.finish();
 
-  bench.meter.cool_down();
   Table check = bench.profile.begin("check_gemm", "dtype,m,n,k,seconds,mad");
   ShapeGenerator random(20261121);
-  std::vector<Shape> unseen;
   int wanted = bench.quick ? 30 : 200;
   for (int i = 0; i < wanted; ++i) {
     DataType type = i >= wanted * 3 / 4 && bench.gpu.has_fp8() ? DataType::fp8 : DataType::bf16;
     int m = random.draw(1, 8192, 1);
     int n = random.draw(512, 32768, 64);
     int k = random.draw(512, 28672, 64);
-    if (measured.insert({type, m, n, k}).second) unseen.push_back({type, m, n, k});
+    if (measured.insert({type, m, n, k}).second) gemm.row(check, {type, m, n, k});
   }
-  for (const Shape& s : in_order(unseen)) gemm.row(check, s);
   check.finish();
   bench.profile.end(table, "gemm", bench.notes);
 }

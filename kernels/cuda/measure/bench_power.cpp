@@ -1,127 +1,183 @@
 // SPDX-License-Identifier: Apache-2.0
-// power.csv: board power and SM clock in five regimes. The driver's reading is an average over about a second on recent
-// GPUs, so the first 1.2 s of a regime are left out.
+// power.csv: board power and SM clock in five regimes, sustained.
+// power_cap.csv: kernels in a short burst, at the highest clock, and sustained, under the power cap.
+// power_burst.csv: for how long a large product runs at the highest clock, after work of three kinds.
 #include <chrono>
 #include <cstdio>
+#include <functional>
+#include <memory>
 #include <thread>
 
 #include "kernels/cuda/measure/bench.hpp"
-#include "kernels/cuda/measure/buffer.hpp"
-#include "kernels/cuda/ops/attention.hpp"
-#include "kernels/cuda/ops/elementwise.hpp"
-#include "kernels/cuda/ops/gemm.hpp"
+#include "kernels/cuda/measure/power_load.hpp"
 
 namespace dssim::cuda {
 namespace {
 
-constexpr double kSettle = 1.2;
-constexpr std::size_t kGib = std::size_t{1} << 30;
+constexpr double kSettle = 1.2;       // seconds; the driver's average power is over about one
+constexpr double kBackground = 1.5;   // of work before a burst
+constexpr double kCapped = 0.3;       // from the start of sustained work until it counts; the cap has acted by then
+constexpr double kSustained = 0.4;    // that count
+constexpr double kNoticeable = 1.04;  // slower than a burst: the clock has been lowered
+constexpr int kBurstRepeats = 2;
+
+using Work = std::function<void()>;
 
 class PowerBench {
  public:
-  explicit PowerBench(Bench& bench)
-      : bench_(bench),
-        weights_(2 * kGib),
-        activations_(kGib / 2),
-        output_(kGib),
-        pages_(4096 * 1024),
-        lengths_(4096),
-        workspace_(decode_workspace_bytes(64, 32, 128)) {
-    fill_bf16(weights_.as(), kGib, 1.0f, 21);
-    fill_bf16(activations_.as(), kGib / 4, 1.0f, 22);
-    fill_ids(pages_.as<int>(), pages_.bytes() / 4, kPages, 23);
-    DSSIM_CUDA(cudaMemset(workspace_.as(), 0, workspace_.bytes()));
-    starts_host_ = {0, 4096};
-    lengths_.upload(std::vector<int>(64, 4096));
-    starts_.upload(starts_host_);
-    attention_.queries = activations_.as<bf16>();
-    attention_.output = output_.as<bf16>();
-    attention_.keys = weights_.as<bf16>();
-    attention_.values = weights_.as<bf16>(kGib);
-    attention_.page_table = pages_.as<int>();
-    attention_.query_start = starts_.as<int>();
-    attention_.kv_length = lengths_.as<int>();
-    attention_.pages = kPages;
-    attention_.pages_per_sequence = 4096 / kPageTokens;
-    attention_.heads = 32;
-    attention_.kv_heads = 8;
-  }
-
-  void idle() {}
-  void memory_bound() {
-    DSSIM_CUDA(cudaMemcpyAsync(output_.as(), weights_.as(), kGib, cudaMemcpyDeviceToDevice, stream()));
-  }
-  void compute_bound() { big_.run(0, activations_.as(), weights_.as(), output_.as(), stream()); }
-  // 64 sequences of 4096 tokens: a layer's weights, then its KV.
-  void decode_like() {
-    attention_.sequences = 64;
-    up_decode_.run(0, activations_.as(), weights_.as(), output_.as(), stream());
-    down_decode_.run(0, activations_.as(), weights_.as(kGib), output_.as(), stream());
-    decode_attention(attention_, 4096, workspace_.as(), stream());
-  }
-  // A chunk of 4096 tokens through a layer of Llama-3-8B's size.
-  void prefill_like() {
-    attention_.sequences = 1;
-    attention_.query_tokens = attention_.longest_query = 4096;
-    prefill_attention(attention_, stream());
-    up_prefill_.run(0, activations_.as(), weights_.as(), output_.as(), stream());
-    silu_mul(output_.as<bf16>(), activations_.as<bf16>(kGib / 4), 4096, 14336, stream());
-    down_prefill_.run(0, activations_.as(), weights_.as(kGib), output_.as(), stream());
-  }
-
-  void row(Table& table, const char* regime, void (PowerBench::*work)(), double seconds) {
-    std::vector<double> watts;
-    std::vector<double> clocks;
-    double begin = now_seconds();
-    double next_read = begin + kSettle;
-    while (now_seconds() - begin < seconds) {
-      if (work == &PowerBench::idle) {
-        std::this_thread::sleep_for(std::chrono::milliseconds(50));
-      } else {
-        // Two batches deep, so that the GPU never waits for the host.
-        for (int i = 0; i < 8; ++i) (this->*work)();
-        DSSIM_CUDA(cudaEventRecord(done_[turn_ % 2], stream()));
-        ++turn_;
-        DSSIM_CUDA(cudaEventSynchronize(done_[turn_ % 2]));
-      }
-      if (now_seconds() < next_read) continue;
-      next_read = now_seconds() + 0.05;
-      GpuState state = bench_.nvml.read();
-      watts.push_back(state.power_w);
-      clocks.push_back(state.sm_clock_mhz);
-    }
-    DSSIM_CUDA(cudaStreamSynchronize(stream()));
-    if (watts.empty()) return;
-    Reading power = summarise(watts);
-    table.row(summarise(clocks), regime, power.seconds, power.mad);
-  }
-
-  void create_events() {
-    for (cudaEvent_t& e : done_) DSSIM_CUDA(cudaEventCreateWithFlags(&e, cudaEventDisableTiming));
+  explicit PowerBench(Bench& bench) : bench_(bench), load_(bench.meter.stream()) {
+    for (cudaEvent_t& e : events_) DSSIM_CUDA(cudaEventCreate(&e));
   }
   ~PowerBench() {
-    for (cudaEvent_t e : done_) cudaEventDestroy(e);
+    for (cudaEvent_t e : events_) cudaEventDestroy(e);
+  }
+
+  PowerLoad& load() { return load_; }
+
+  // One row of power.csv; no work = idle.
+  void regime(Table& table, const char* name, const Work& work, double seconds) {
+    std::vector<double> watts, clocks;
+    const double begin = now_seconds();
+    double next_read = begin + kSettle;
+    const auto look = [&] {
+      if (now_seconds() < next_read) return;
+      next_read = now_seconds() + 0.05;
+      const GpuState state = bench_.nvml.read();
+      watts.push_back(state.power_w);
+      clocks.push_back(state.sm_clock_mhz);
+    };
+    if (work)
+      load_.keep_busy(seconds, work, look);
+    else
+      for (; now_seconds() - begin < seconds; look()) pause(0.05);
+    if (watts.empty()) return;
+    const Reading power = summarise(watts);
+    table.row(summarise(clocks), name, power.seconds, power.mad);
+  }
+
+  // One row of power_cap.csv.
+  void sustained(Table& table, const char* kernel, DataType type, double flops, const Work& work) {
+    pause(0.2);
+    const auto burst = bench_.meter.measure([&](int, cudaStream_t) { work(); });
+    if (!burst) return;
+    load_.keep_busy(kCapped, work);
+    // Blocks of about 5 ms between events, all queued at once.
+    const int calls = std::max(1, static_cast<int>(0.005 / burst->seconds));
+    const int blocks = std::min<int>(kEvents - 1, static_cast<int>(kSustained / (calls * burst->seconds)));
+    DSSIM_CUDA(cudaEventRecord(events_[0], load_.stream()));
+    for (int b = 0; b < blocks; ++b) {
+      for (int i = 0; i < calls; ++i) work();
+      DSSIM_CUDA(cudaEventRecord(events_[b + 1], load_.stream()));
+    }
+    DSSIM_CUDA(cudaStreamSynchronize(load_.stream()));
+    std::vector<double> samples;
+    for (int b = 0; b < blocks; ++b) samples.push_back(seconds_between(b, b + 1) / calls);
+    Reading capped = summarise(samples);
+    capped.seconds = seconds_between(0, blocks) / (blocks * calls);  // the mean: the clock goes up and down
+    table.row(capped, kernel, name_of(type), flops, burst->seconds);
+  }
+
+  // One row of power_burst.csv; nothing if the clock holds.
+  void burst(Table& table, const char* regime, const Work& background, const Gemm& product, double burst_seconds) {
+    std::vector<double> lengths;
+    for (int repeat = 0; repeat < kBurstRepeats; ++repeat) {
+      pause(1.0);
+      if (background) load_.keep_busy(kBackground, background);
+      DSSIM_CUDA(cudaEventRecord(events_[0], load_.stream()));
+      for (int i = 1; i < kEvents; ++i) {
+        load_.product(product);
+        DSSIM_CUDA(cudaEventRecord(events_[i], load_.stream()));
+      }
+      DSSIM_CUDA(cudaStreamSynchronize(load_.stream()));
+      // The first call finds nothing in the cache; a lowered clock shows in five calls in a row.
+      int slow = 0, i = 1;
+      for (; i + 1 < kEvents && slow < 5; ++i)
+        slow = seconds_between(i, i + 1) > kNoticeable * burst_seconds ? slow + 1 : 0;
+      if (slow < 5) return;
+      lengths.push_back(seconds_between(0, i - 5));
+    }
+    table.row(summarise(lengths), regime);
   }
 
  private:
-  static constexpr int kPages = static_cast<int>(kGib / (kPageTokens * 8 * 128 * 2));
-  cudaStream_t stream() const { return bench_.meter.stream(); }
+  static constexpr int kEvents = 1500;
+  static void pause(double seconds) { std::this_thread::sleep_for(std::chrono::duration<double>(seconds)); }
+  double seconds_between(int from, int to) const {
+    float ms = 0;
+    DSSIM_CUDA(cudaEventElapsedTime(&ms, events_[from], events_[to]));
+    return ms * 1e-3;
+  }
 
   Bench& bench_;
-  Buffer weights_, activations_, output_, pages_, lengths_;
-  Buffer workspace_;
-  Buffer starts_{64};
-  std::vector<int> starts_host_;
-  AttentionArgs attention_;
-  GemmContext context_;
-  Gemm big_{context_, DataType::bf16, 8192, 8192, 8192, 1};
-  Gemm up_decode_{context_, DataType::bf16, 64, 28672, 4096, 1};
-  Gemm down_decode_{context_, DataType::bf16, 64, 4096, 14336, 1};
-  Gemm up_prefill_{context_, DataType::bf16, 4096, 28672, 4096, 1};
-  Gemm down_prefill_{context_, DataType::bf16, 4096, 4096, 14336, 1};
-  cudaEvent_t done_[2] = {};
-  int turn_ = 0;
+  PowerLoad load_;
+  cudaEvent_t events_[kEvents] = {};
 };
+
+void measure_regimes(Bench& bench, PowerBench& power) {
+  PowerLoad& load = power.load();
+  Table table = bench.profile.begin("power", "regime,power_w,power_mad_w,sm_clock_mhz,sm_clock_mad_mhz");
+  const double seconds = bench.quick ? 2.0 : 3.0;
+  power.regime(table, "idle", {}, seconds);
+  power.regime(
+      table, "memory_bound", [&] { load.memory_bound(); }, seconds);
+  power.regime(
+      table, "compute_bound", [&] { load.compute_bound(); }, seconds);
+  power.regime(
+      table, "decode_like", [&] { load.decode_like(); }, seconds);
+  power.regime(
+      table, "prefill_like", [&] { load.prefill_like(); }, seconds);
+  bench.profile.end(table, "power", bench.notes);
+}
+
+void measure_power_cap(Bench& bench, PowerBench& power) {
+  PowerLoad& load = power.load();
+  Table table = bench.profile.begin("power_cap", "kernel,dtype,flops,burst_seconds,seconds,mad");
+  struct Shape {
+    int m, n, k;
+  };
+  const auto products = [&](DataType type, const std::vector<Shape>& shapes) {
+    for (const Shape& s : shapes) {
+      const Gemm gemm(load.context(), type, s.m, s.n, s.k, 1);
+      if (gemm.algorithms() > 0)
+        power.sustained(table, "gemm", type, 2.0 * s.m * s.n * s.k, [&] { load.product(gemm); });
+    }
+  };
+  products(DataType::bf16, {{64, 28672, 4096},
+                            {128, 28672, 4096},
+                            {256, 6144, 4096},
+                            {256, 28672, 4096},
+                            {512, 6144, 4096},
+                            {512, 28672, 4096},
+                            {1024, 4096, 4096},
+                            {1024, 28672, 4096},
+                            {2048, 6144, 4096},
+                            {2048, 28672, 4096},
+                            {4096, 4096, 14336},
+                            {4096, 28672, 4096},
+                            {8192, 8192, 8192}});
+  power.sustained(table, "decode_like", DataType::bf16, 0, [&] { load.decode_like(); });
+  for (const auto& [tokens, past] : {std::pair{512, 0}, {512, 2048}, {2048, 0}, {2048, 6144}, {4096, 0}, {8192, 0}})
+    power.sustained(table, "prefill_attention", DataType::bf16, 4.0 * tokens * (past + 0.5 * tokens) * 32 * 128,
+                    [&, t = tokens, p = past] { load.prefill_attention(t, p); });
+  if (bench.gpu.has_fp8()) {
+    load.fill(DataType::fp8);
+    products(DataType::fp8, {{256, 28672, 4096}, {1024, 28672, 4096}, {4096, 4096, 14336}, {8192, 8192, 8192}});
+    load.fill(DataType::bf16);
+  }
+  table.finish();
+
+  const Gemm product(load.context(), DataType::bf16, 2048, 28672, 4096, 1);
+  Table bursts = bench.profile.begin("power_burst", "regime,seconds,mad");
+  if (const auto burst = bench.meter.measure([&](int, cudaStream_t) { load.product(product); })) {
+    power.burst(bursts, "idle", {}, product, burst->seconds);
+    power.burst(
+        bursts, "memory_bound", [&] { load.memory_bound(); }, product, burst->seconds);
+    power.burst(
+        bursts, "decode_like", [&] { load.decode_like(); }, product, burst->seconds);
+  }
+  bursts.finish();
+  bench.profile.end(table, "power_cap", bench.notes);
+}
 
 }  // namespace
 
@@ -131,15 +187,8 @@ void measure_power(Bench& bench) {
     return;
   }
   PowerBench power(bench);
-  power.create_events();
-  Table table = bench.profile.begin("power", "regime,power_w,power_mad_w,sm_clock_mhz,sm_clock_mad_mhz");
-  double seconds = bench.quick ? 2.0 : 4.0;
-  power.row(table, "idle", &PowerBench::idle, seconds);
-  power.row(table, "memory_bound", &PowerBench::memory_bound, seconds);
-  power.row(table, "compute_bound", &PowerBench::compute_bound, seconds);
-  power.row(table, "decode_like", &PowerBench::decode_like, seconds);
-  power.row(table, "prefill_like", &PowerBench::prefill_like, seconds);
-  bench.profile.end(table, "power", bench.notes);
+  if (!bench.quick) measure_power_cap(bench, power);
+  measure_regimes(bench, power);
 }
 
 }  // namespace dssim::cuda

@@ -11,11 +11,15 @@
 namespace dssim::cuda {
 namespace {
 
-constexpr int kBatch = 6;  // samples between two looks at the precision
+constexpr int kBatch = 6;  // samples between two looks at the precision, fewer where that takes longer than
+constexpr double kLongestBatch = 0.02;  // seconds, a burst that the GPU's power management does not notice
+constexpr std::size_t kFewestSamples = 3;
 constexpr int kMostBatches = 5;
 constexpr int kMostCalls = 200;        // captured into one graph
 constexpr double kStatePeriod = 0.05;  // seconds between looks at the clocks, which cost time themselves
 constexpr int kAttempts = 3;
+constexpr double kAveraging = 0.045;  // seconds
+constexpr double kMostBusy = 0.65;    // of the time, on that average: 600 W of 700 on an H100, where it idles between
 
 double elapsed_seconds(cudaEvent_t from, cudaEvent_t to) {
   float milliseconds = 0.0f;
@@ -40,6 +44,22 @@ Reading summarise(std::vector<double> samples) {
   for (double& x : samples) x = std::abs(x - reading.seconds);
   reading.mad = median(samples);
   return reading;
+}
+
+void RestKeeper::pass(double busy_s) {
+  double now = now_seconds();
+  average_ *= std::exp(-std::max(0.0, now - at_s_ - busy_s) / kAveraging);
+  average_ = 1.0 - (1.0 - average_) * std::exp(-busy_s / kAveraging);
+  at_s_ = now;
+}
+
+void RestKeeper::before(double busy_s) {
+  pass(0.0);
+  // Working for busy_s leads from an average a to 1 - (1 - a) exp(-busy_s / averaging).
+  double allowed = std::max(0.05, 1.0 - (1.0 - kMostBusy) * std::exp(busy_s / kAveraging));
+  if (average_ <= allowed) return;
+  std::this_thread::sleep_for(std::chrono::duration<double>(kAveraging * std::log(average_ / allowed)));
+  pass(0.0);
 }
 
 Meter::Meter(const Nvml& nvml, double precision, double sample_seconds)
@@ -74,29 +94,35 @@ bool Meter::precise(const std::vector<double>& samples) const {
   return 1.25 * 1.48 * r.mad / std::sqrt(static_cast<double>(samples.size())) <= precision_ * r.seconds;
 }
 
-Reading Meter::replay(cudaGraphExec_t graph, int calls) {
+Reading Meter::replay(cudaGraphExec_t graph, int calls, double estimate) {
   std::vector<double> samples;
+  const double each = estimate * calls;
+  const int launches = static_cast<int>(std::clamp(kLongestBatch / each, 2.0, static_cast<double>(kBatch)));
   for (int batch = 0; batch < kMostBatches; ++batch) {
+    rest_.before(launches * each);
     DSSIM_CUDA(cudaEventRecord(events_[0], stream_));
-    for (int i = 0; i < kBatch; ++i) {
+    for (int i = 0; i < launches; ++i) {
       DSSIM_CUDA(cudaGraphLaunch(graph, stream_));
       DSSIM_CUDA(cudaEventRecord(events_[i + 1], stream_));
     }
-    DSSIM_CUDA(cudaEventSynchronize(events_[kBatch]));
+    DSSIM_CUDA(cudaEventSynchronize(events_[launches]));
+    rest_.after(elapsed_seconds(events_[0], events_[launches]));
     // The first replay of a batch starts on an idle GPU, so it warms up only.
-    for (int i = 1; i < kBatch; ++i) samples.push_back(elapsed_seconds(events_[i], events_[i + 1]) / calls);
-    if (precise(samples)) break;
+    for (int i = 1; i < launches; ++i) samples.push_back(elapsed_seconds(events_[i], events_[i + 1]) / calls);
+    if (samples.size() >= kFewestSamples && precise(samples)) break;
   }
   return summarise(samples);
 }
 
 std::optional<Reading> Meter::measure(const Call& call, std::size_t rotated_bytes) {
+  rest_.before(0.0);
   call(0, stream_);
   DSSIM_CUDA(cudaEventRecord(events_[0], stream_));
   call(1, stream_);
   DSSIM_CUDA(cudaEventRecord(events_[1], stream_));
   DSSIM_CUDA(cudaEventSynchronize(events_[1]));
   double estimate = std::max(1e-7, elapsed_seconds(events_[0], events_[1]));
+  rest_.after(2.0 * estimate);
   double calls = std::ceil(sample_seconds_ / estimate);
   if (rotated_bytes > 0) calls = std::max(calls, std::ceil(2.0 * l2_bytes_ / rotated_bytes));
   int count = static_cast<int>(std::clamp(calls, 1.0, static_cast<double>(kMostCalls)));
@@ -109,7 +135,7 @@ std::optional<Reading> Meter::measure(const Call& call, std::size_t rotated_byte
   DSSIM_CUDA(cudaGraphInstantiate(&executable, graph, 0));
   std::optional<Reading> reading;
   for (int attempt = 0; attempt < kAttempts && !reading; ++attempt) {
-    Reading r = replay(executable, count);
+    Reading r = replay(executable, count, estimate);
     GpuState now = state();
     if (now.throttled()) {
       ++statistics_.retried;
@@ -136,6 +162,7 @@ int Meter::fastest(int count, const std::function<void(int, int, cudaStream_t)>&
   DSSIM_CUDA(cudaEventSynchronize(events_[1]));
   double estimate = std::max(1e-6, elapsed_seconds(events_[0], events_[1]));
   int calls = static_cast<int>(std::clamp(3e-4 / estimate, 2.0, 16.0));
+  rest_.before(count * (calls + 1) * estimate);
   for (int v = 0; v < count; ++v) {
     call(v, 0, stream_);
     DSSIM_CUDA(cudaEventRecord(events_[2 * v], stream_));
@@ -143,6 +170,7 @@ int Meter::fastest(int count, const std::function<void(int, int, cudaStream_t)>&
     DSSIM_CUDA(cudaEventRecord(events_[2 * v + 1], stream_));
   }
   DSSIM_CUDA(cudaEventSynchronize(events_[2 * count - 1]));
+  rest_.after(elapsed_seconds(events_[0], events_[2 * count - 1]));
   int best = 0;
   double best_seconds = 0.0;
   for (int v = 0; v < count; ++v) {
@@ -153,11 +181,6 @@ int Meter::fastest(int count, const std::function<void(int, int, cudaStream_t)>&
     }
   }
   return best;
-}
-
-void Meter::cool_down() {
-  DSSIM_CUDA(cudaStreamSynchronize(stream_));
-  std::this_thread::sleep_for(std::chrono::milliseconds(700));
 }
 
 std::optional<Reading> Meter::measure_host(const std::function<double()>& sample, int most) {

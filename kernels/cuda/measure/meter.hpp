@@ -4,6 +4,8 @@
 //   cold:      each captured call uses other weights, together more than twice the L2 cache, so none is found there
 //   precision: samples are taken until the standard error of the median is below it, or a limit is reached
 //   median and mad (median absolute deviation) are kept; samples taken while the GPU was throttled are dropped
+//   bursts:    between samples the GPU rests, so that its average power stays below the cap and the clock is the highest;
+//              what it loses under the cap is measured apart (power_cap.csv)
 #pragma once
 
 #include <cuda_runtime.h>
@@ -33,6 +35,23 @@ struct MeterStatistics {
   std::vector<unsigned> sm_clocks_mhz;
 };
 
+// How busy the GPU was lately, as a first-order average, and rests that keep it from its power cap. Large products lowered
+// the clock of an H100 after 30 to 70 ms (power_burst.csv and a first look at another board, 2026-11-21), never where
+// they ran for 20 ms in 100.
+class RestKeeper {
+ public:
+  // Sleeps until the GPU may work for `busy_s`.
+  void before(double busy_s);
+  // The GPU worked for `busy_s` of the time since the last call.
+  void after(double busy_s) { pass(busy_s); }
+
+ private:
+  void pass(double busy_s);
+
+  double average_ = 0.0;
+  double at_s_ = 0.0;
+};
+
 class Meter {
  public:
   // call(i, stream) launches the call once, on the i-th set of its rotated inputs.
@@ -53,20 +72,18 @@ class Meter {
   // The same statistics for something timed by the caller (seconds per call), until precise.
   std::optional<Reading> measure_host(const std::function<double()>& sample, int most);
 
-  // Lets the clocks come back after heavy work.
-  void cool_down();
-
   cudaStream_t stream() const { return stream_; }
   std::size_t l2_bytes() const { return l2_bytes_; }
   const MeterStatistics& statistics() const { return statistics_; }
   void reset_statistics() { statistics_ = {}; }
 
  private:
-  Reading replay(cudaGraphExec_t graph, int calls);
+  Reading replay(cudaGraphExec_t graph, int calls, double estimate);
   bool precise(const std::vector<double>& samples) const;
   GpuState state();
 
   const Nvml& nvml_;
+  RestKeeper rest_;
   double precision_;
   double sample_seconds_;
   std::size_t l2_bytes_ = 0;
