@@ -27,6 +27,9 @@ void TileWork::add(double new_tokens, double past_tokens, double heads, double k
   flops += 4 * head_dim * tile_rows * kv_of_tiles * heads;
   longest_kv = std::max(longest_kv, kv);
   bytes += 4 * new_tokens * heads * head_dim + 2 * kv * kv_heads * head_dim * kv_bytes;
+  other_bytes += 4 * new_tokens * heads * head_dim;
+  kv_token_bytes = 2 * head_dim * kv_bytes;
+  chunks.push_back({new_tokens, past_tokens, heads, causal});
   written += 2 * new_tokens * kv_heads * head_dim * (2 + kv_bytes);
 }
 
@@ -37,6 +40,9 @@ void TileWork::add(const TileWork& other, double times) {
   kv_sum += times * other.kv_sum;
   bytes += times * other.bytes;
   written += times * other.written;
+  other_bytes += times * other.other_bytes;
+  kv_token_bytes = other.kv_token_bytes;
+  for (const auto& c : other.chunks) chunks.push_back({c.new_tokens, c.past_tokens, times * c.columns, c.causal});
   columns += times * other.columns;
   most_tiles = std::max(most_tiles, other.most_tiles);
 }
@@ -56,17 +62,18 @@ void TileWork::add_decodes(double batch, double kv_length, double heads, double 
 // ---- decode
 // -----------------------------------------------------------------------------------------------------------
 
-DecodeTable::DecodeTable(std::span<const AttentionSample> samples, double kv_bytes, const Machine& source)
+DecodeTable::DecodeTable(std::span<const AttentionSample> samples, double kv_bytes, const Machine& source,
+                         int blocks_per_sm)
     : kv_bytes_(kv_bytes), source_(source) {
+  if (blocks_per_sm > 0) launch_ = DecodeLaunch::fit(samples, kv_bytes, source, blocks_per_sm);
   std::map<std::tuple<int, int, int>, std::map<double, LogCurve>> tables;
   for (const auto& s : samples)
     if (s.q_len == 1) floor_s_ = std::min(floor_s_, s.seconds);
   for (const auto& s : samples) {
     if (s.q_len != 1) continue;
     const double length = s.past_len + 1;
-    const double ideal =
-        floor_s_ + roofline(source_, kv_bytes_, s.heads, s.kv_heads, s.head_dim, s.batch, s.batch * length);
-    tables[{s.head_dim, s.heads, s.kv_heads}][s.batch].add(length, std::log(ideal / s.seconds));
+    const double least = ideal(source_, kv_bytes_, s.heads, s.kv_heads, s.head_dim, s.batch, s.batch * length);
+    tables[{s.head_dim, s.heads, s.kv_heads}][s.batch].add(length, std::log(least / s.seconds));
   }
   for (auto& [shape, by_batch] : tables) {
     Family family{std::get<1>(shape), std::get<2>(shape), std::get<0>(shape), {}, {}};
@@ -78,10 +85,11 @@ DecodeTable::DecodeTable(std::span<const AttentionSample> samples, double kv_byt
   }
 }
 
-double DecodeTable::roofline(const Machine& machine, double kv_bytes, double heads, double kv_heads, double head_dim,
-                             double batch, double kv_tokens) {
+double DecodeTable::ideal(const Machine& machine, double kv_bytes, double heads, double kv_heads, double head_dim,
+                          double batch, double kv_tokens) const {
   const double bytes = 2 * kv_tokens * kv_heads * head_dim * kv_bytes + 4 * batch * heads * head_dim;
-  return std::max(bytes / machine.memory_bytes_per_s,
+  if (launch_) return launch_->seconds(machine, heads, kv_heads, batch, kv_tokens / batch, bytes);
+  return floor_s_ + std::max(bytes / machine.memory_bytes_per_s,
                   4 * heads * head_dim * kv_tokens / machine.flops_per_s(Precision::bf16));
 }
 
@@ -153,12 +161,11 @@ Price DecodeTable::price(const Machine& target, double kv_bytes, int heads, int 
   for (const auto& l : lookups_for(heads, kv_heads, head_dim, coverage))
     log_efficiency +=
         l.weight * families_[l.family].log_efficiency(std::log2(batch * l.batch_factor), log_length, coverage);
-  const double ideal = floor_s_ + roofline(target, kv_bytes, heads, kv_heads, head_dim, batch, kv_tokens);
+  const double there = ideal(target, kv_bytes, heads, kv_heads, head_dim, batch, kv_tokens);
   const double efficiency = std::exp(log_efficiency), bytes = 2 * kv_tokens * kv_heads * head_dim * kv_bytes;
-  const double here =
-      (floor_s_ + roofline(source_, kv_bytes, heads, kv_heads, head_dim, batch, kv_tokens)) / efficiency;
+  const double here = ideal(source_, kv_bytes, heads, kv_heads, head_dim, batch, kv_tokens) / efficiency;
   const double beaten = std::max(1.0, source_.least_seconds(0, bytes, Precision::bf16) / here);
-  return {std::max(ideal / efficiency, target.least_seconds(0, bytes, Precision::bf16) / beaten), coverage};
+  return {std::max(there / efficiency, target.least_seconds(0, bytes, Precision::bf16) / beaten), coverage};
 }
 
 // ---- prefill
@@ -168,6 +175,7 @@ PrefillTable::PrefillTable(std::span<const AttentionSample> samples, double kv_b
     : source_(Machine::of(measured_on)),
       writes_kv_(measured_on.attention_writes_kv),
       tile_rows_(measured_on.attention_tile_rows) {
+  if (measured_on.prefill_blocks_per_sm > 0) launch_ = PrefillLaunch::fit(samples, kv_bytes, measured_on);
   for (const auto& s : samples)
     if (s.q_len > 1) floor_s_ = std::min(floor_s_, s.seconds);
   x_min_ = y_min_ = std::numeric_limits<double>::max();
@@ -180,7 +188,7 @@ PrefillTable::PrefillTable(std::span<const AttentionSample> samples, double kv_b
     work.add(one, s.batch);
     const Point p{std::log2(work.kv_sum / work.tiles), std::log2(work.tiles), std::log2(s.kv_heads),
                   std::log2(static_cast<double>(s.heads) / s.kv_heads),
-                  std::log(ideal(source_, work, s.head_dim) / s.seconds)};
+                  std::log(ideal(source_, work, s) / s.seconds)};
     points_.push_back(p);
     x_min_ = std::min(x_min_, p.x), x_max_ = std::max(x_max_, p.x);
     y_min_ = std::min(y_min_, p.y), y_max_ = std::max(y_max_, p.y);
@@ -190,9 +198,12 @@ PrefillTable::PrefillTable(std::span<const AttentionSample> samples, double kv_b
   height_ = static_cast<int>(std::ceil((y_max_ - y_min_) / kStep)) + 2;
 }
 
-double PrefillTable::ideal(const Machine& machine, const TileWork& work, double head_dim) const {
+double PrefillTable::ideal(const Machine& machine, const TileWork& work, const AttentionSample& heads) const {
+  if (launch_)
+    return launch_->seconds(machine, work.chunks, static_cast<double>(heads.heads) / heads.kv_heads,
+                            work.kv_token_bytes, work.other_bytes);
   const double rate = machine.flops_per_s(Precision::bf16);
-  const double longest_flops = 4 * head_dim * work.tile_rows * work.longest_kv;
+  const double longest_flops = 4 * heads.head_dim * work.tile_rows * work.longest_kv;
   return floor_s_ +
          std::max({work.flops / rate, longest_flops / (rate / machine.sms), work.bytes / machine.memory_bytes_per_s}) +
          (writes_kv_ ? work.written / machine.memory_bytes_per_s : 0);
@@ -245,7 +256,7 @@ Price PrefillTable::price(const Machine& target, const TileWork& work, const Att
   const double log_efficiency = (1 - wy) * ((1 - wx) * corner(grid, ix, iy) + wx * corner(grid, ix + 1, iy)) +
                                 wy * ((1 - wx) * corner(grid, ix, iy + 1) + wx * corner(grid, ix + 1, iy + 1));
   const double empty_s = kEmptyBlockS * (work.columns * work.most_tiles - work.tiles) / target.sms;
-  return {ideal(target, work, heads.head_dim) / std::exp(log_efficiency) + empty_s, coverage};
+  return {ideal(target, work, heads) / std::exp(log_efficiency) + empty_s, coverage};
 }
 
 }  // namespace dssim

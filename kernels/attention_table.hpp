@@ -20,10 +20,12 @@
 // tests/validation/kernels_test.cpp.
 
 #include <map>
+#include <optional>
 #include <span>
 #include <tuple>
 #include <vector>
 
+#include "kernels/attention_launch.hpp"
 #include "kernels/log_curve.hpp"
 #include "kernels/machine.hpp"
 #include "kernels/price.hpp"
@@ -42,6 +44,9 @@ struct TileWork {
   double written = 0;     // bytes to read the new keys and values and write them to the cache
   double columns = 0;     // heads of all sequences together
   double most_tiles = 0;  // of one column: the launch has columns × most_tiles blocks, those without a tile are empty
+  std::vector<LaunchChunk> chunks;
+  double other_bytes = 0;     // queries and outputs: bytes without the KV
+  double kv_token_bytes = 0;  // of one KV head
 
   void add(double new_tokens, double past_tokens, double heads, double kv_heads, double head_dim, double kv_bytes,
            bool causal);
@@ -55,7 +60,8 @@ struct TileWork {
 
 class DecodeTable {
  public:
-  DecodeTable(std::span<const AttentionSample> samples, double kv_bytes, const Machine& source);
+  // blocks_per_sm: of dssim-calibrate's own kernel, whose launches are known block by block; 0: another kernel.
+  DecodeTable(std::span<const AttentionSample> samples, double kv_bytes, const Machine& source, int blocks_per_sm = 0);
   bool empty() const { return families_.empty(); }
   Price price(const Machine& target, double kv_bytes, int heads, int kv_heads, int head_dim, double batch,
               double kv_tokens) const;
@@ -72,11 +78,12 @@ class DecodeTable {
     double batch_factor, weight;
   };
   std::vector<Lookup> lookups_for(int heads, int kv_heads, int head_dim, Coverage& coverage) const;
-  static double roofline(const Machine& machine, double kv_bytes, double heads, double kv_heads, double head_dim,
-                         double batch, double kv_tokens);
+  double ideal(const Machine& machine, double kv_bytes, double heads, double kv_heads, double head_dim, double batch,
+               double kv_tokens) const;
 
   double kv_bytes_;
   Machine source_;
+  std::optional<DecodeLaunch> launch_;
   double floor_s_ = 1;
   std::vector<Family> families_;
 };
@@ -101,7 +108,7 @@ class PrefillTable {
     std::vector<double> corners;
     Coverage coverage;
   };
-  double ideal(const Machine& machine, const TileWork& work, double head_dim) const;
+  double ideal(const Machine& machine, const TileWork& work, const AttentionSample& heads) const;
   Grid& grid_for(const AttentionSample& heads) const;
   double corner(Grid& grid, int ix, int iy) const;
 
@@ -109,6 +116,7 @@ class PrefillTable {
   Machine source_;
   bool writes_kv_;
   double tile_rows_;
+  std::optional<PrefillLaunch> launch_;
   double floor_s_ = 1;
   std::vector<Point> points_;
   double x_min_ = 0, x_max_ = 0, y_min_ = 0, y_max_ = 0;

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// Kernels whose time is a matter of bytes: element-wise kernels, copies and collectives inside a node. Each is one
-// curve of efficiency against size, ideal = floor + bytes moved / bandwidth. Tested by
+// Kernels whose time is a matter of bytes: element-wise kernels, copies and collectives inside a node.
+// Efficiency is measured seconds against ideal = floor + bytes moved / bandwidth. Tested by
 // tests/unit/cost_model_test.cpp and tests/validation/kernels_test.cpp.
 
 #include <map>
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "kernels/log_curve.hpp"
 #include "kernels/machine.hpp"
@@ -17,8 +18,9 @@
 
 namespace dssim {
 
-// By kernel name; the curve runs over rows × width, since the same bytes take the same time in any width that was
-// measured.
+// By kernel name: efficiency in (log rows, log width), bilinear, since few wide rows leave multiprocessors idle that many
+// narrow ones of as many bytes fill. A width between measured ones is priced as whole warps, whose spare lanes idle (up
+// to the next 256 values); one beyond them is read at the nearest, at as many bytes.
 class ElementwiseTable {
  public:
   ElementwiseTable(std::span<const ElementwiseSample> samples, const Machine& source);
@@ -31,7 +33,8 @@ class ElementwiseTable {
  private:
   struct Kernel {
     double floor_s = 1;
-    LogCurve efficiency;
+    std::vector<double> log_widths;  // ascending
+    std::vector<LogCurve> by_rows;   // for each width: log efficiency
   };
   Machine source_;
   std::map<std::string, Kernel, std::less<>> curves_;

@@ -134,7 +134,7 @@ class ProfileTables {
     if (!is_new) return;
     const auto samples = tables().attention(kv);
     if (samples.empty()) return;
-    at->second.emplace(samples, bytes_of(kv), machine_);
+    at->second.emplace(samples, bytes_of(kv), machine_, profile_.measured_on().decode_blocks_per_sm);
     prefills_[kv].emplace(samples, bytes_of(kv), profile_.measured_on());
   }
 
@@ -265,6 +265,10 @@ const PowerCap& CostModel::power_cap() const {
 }
 bool CostModel::transferred() const {
   return impl_->transferred_;
+}
+
+std::optional<Uncertainty> CostModel::uncertainty(std::string_view op) const {
+  return impl_->transferred_ ? std::nullopt : impl_->tables(0).profile().uncertainty(op);
 }
 
 std::vector<std::string> CostModel::sources() const {

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -64,6 +65,9 @@ class CostModel {
   // What compute-bound work loses when it lasts: the prices below are of short bursts. Without such a table of this stack
   // they are what they are, and nothing is lost.
   const PowerCap& power_cap() const;
+  // Error of an operator of the stack's own profile on shapes that are in no table (kernels/profile_report.hpp names
+  // the operators); nothing where it was not judged, or the tables are of another GPU.
+  std::optional<Uncertainty> uncertainty(std::string_view op) const;
   // Where the figures in use come from, one line each (origin, date, licence).
   std::vector<std::string> sources() const;
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/gemm_table.hpp"
 
+#include <Eigen/LU>
 #include <algorithm>
 #include <cmath>
 #include <set>
@@ -58,22 +59,42 @@ GemmTable::Mix GemmTable::mix_for(double n, double k) const {
     if (mix.coverage == Coverage::inside) return mix;
   }
 
-  const double ln = std::log2(n), lk = std::log2(k);
+  return nearby(n, k);
+}
+
+// A plane in (log n, log k) through the nearest curves, each weighing by the inverse square of its distance: its height
+// at (n, k) is a weighted sum of theirs. The plane's slopes are held back a little, so that curves in a line, which say
+// nothing of the slope across it, still give an answer. Beyond the measured sizes the plane is level.
+GemmTable::Mix GemmTable::nearby(double n, double k) const {
+  constexpr size_t kNearest = 10;
+  constexpr double kSoftening = 0.1, kHeldBack = 0.005;  // squared doublings
+  const double ln = std::log2(std::clamp(n, ns_.front(), ns_.back())),
+               lk = std::log2(std::clamp(k, ks_.front(), ks_.back()));
+  const double beyond = std::abs(std::log2(n) - ln) + std::abs(std::log2(k) - lk);
   std::vector<std::pair<double, size_t>> near;
   for (size_t i = 0; i < log_shapes_.size(); ++i) {
     const double dn = log_shapes_[i].first - ln, dk = log_shapes_[i].second - lk;
     near.emplace_back(dn * dn + dk * dk, i);
   }
-  const size_t count = std::min<size_t>(4, near.size());
+  const size_t count = std::min(kNearest, near.size());
   std::partial_sort(near.begin(), near.begin() + static_cast<std::ptrdiff_t>(count), near.end());
-  Mix mix;
+  near.resize(count);
+  Eigen::Matrix3d normal = Eigen::Matrix3d::Zero();
+  std::vector<Eigen::Vector3d> weighted;
   double total = 0;
-  for (size_t i = 0; i < count; ++i) {
-    mix.curves.emplace_back(near[i].second, 1 / (near[i].first + 1e-9));
-    total += mix.curves.back().second;
+  for (const auto& [d2, i] : near) {
+    const double weight = 1 / (d2 + kSoftening);
+    const Eigen::Vector3d x(1, log_shapes_[i].first - ln, log_shapes_[i].second - lk);
+    normal += weight * x * x.transpose();
+    weighted.push_back(weight * x);
+    total += weight;
   }
-  for (auto& [curve, weight] : mix.curves) weight /= total;
-  mix.coverage = near.front().first <= 1 ? Coverage::edge : Coverage::outside;
+  normal(1, 1) += kHeldBack * total;
+  normal(2, 2) += kHeldBack * total;
+  const Eigen::Vector3d height = normal.inverse().row(0);
+  Mix mix;
+  for (size_t i = 0; i < count; ++i) mix.curves.emplace_back(near[i].second, height.dot(weighted[i]));
+  mix.coverage = std::sqrt(near.front().first) + beyond <= 1 ? Coverage::edge : Coverage::outside;
   return mix;
 }
 

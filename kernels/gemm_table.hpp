@@ -7,7 +7,7 @@
 //   seconds = ideal / efficiency(m, n, k); carried to another GPU no less than its sustained rates allow
 // `floor` is the shortest time in the table: what a launch costs however small the product. The measured efficiency is
 // interpolated in log m along the (n,k) that were measured; between them bilinearly in (log n, log k) where the table
-// is a grid there, else by inverse squared distance over the nearest four. Tested by tests/unit/cost_model_test.cpp and
+// is a grid there, else by a plane through the nearest ten. Tested by tests/unit/cost_model_test.cpp and
 // tests/validation/kernels_test.cpp.
 
 #include <cstdint>
@@ -37,6 +37,7 @@ class GemmTable {
     Coverage coverage = Coverage::inside;
   };
   Mix mix_for(double n, double k) const;
+  Mix nearby(double n, double k) const;
   static double roofline(const Machine& machine, Precision format, double m, double n, double k);
 
   Precision format_;

@@ -18,6 +18,11 @@ inline Coverage worse(Coverage a, Coverage b) {
   return std::max(a, b);
 }
 
+// Relative error of predicted against measured seconds, on shapes that are in no table.
+struct Uncertainty {
+  double median = 0, p90 = 0;
+};
+
 struct Price {
   double seconds = 0;
   Coverage coverage = Coverage::outside;

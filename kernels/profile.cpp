@@ -72,6 +72,8 @@ Profile::Profile(const std::filesystem::path& root, const std::string& gpu, cons
   measured_on_.architecture = on.text("architecture");
   measured_on_.attention_tile_rows = static_cast<int>(on.integer("attention_tile_rows", {16, 1024}, 128));
   measured_on_.attention_writes_kv = on.boolean("attention_writes_kv", false);
+  measured_on_.prefill_blocks_per_sm = static_cast<int>(on.integer("prefill_blocks_per_sm", {0, 64}, 0));
+  measured_on_.decode_blocks_per_sm = static_cast<int>(on.integer("decode_blocks_per_sm", {0, 64}, 0));
   if (measured_on_.bf16_flops_per_s <= 0) throw on.error("bf16", "must be above 0");
   if (measured_on_.memory_bytes_per_s <= 0) throw on.error("memory_bandwidth", "must be above 0");
 
@@ -117,9 +119,9 @@ bool Profile::has(std::string_view table, std::string_view format) const {
   return !file(table, format).empty();
 }
 
-std::vector<GemmSample> Profile::gemm(Precision weights) const {
+std::vector<GemmSample> Profile::gemm(Precision weights, std::string_view table) const {
   std::vector<GemmSample> samples;
-  const auto path = file("gemm", format_of(weights));
+  const auto path = file(table, format_of(weights));
   if (path.empty()) return samples;
   CsvTable csv(path, {"dtype", "m", "n", "k", "seconds"});
   while (csv.next())
@@ -128,9 +130,9 @@ std::vector<GemmSample> Profile::gemm(Precision weights) const {
   return samples;
 }
 
-std::vector<AttentionSample> Profile::attention(Precision kv_cache) const {
+std::vector<AttentionSample> Profile::attention(Precision kv_cache, std::string_view table) const {
   std::vector<AttentionSample> samples;
-  const auto path = file("attention", format_of(kv_cache));
+  const auto path = file(table, format_of(kv_cache));
   if (path.empty()) return samples;
   CsvTable csv(path, {"kv_dtype", "batch", "q_len", "past_len", "heads", "kv_heads", "head_dim", "seconds"});
   while (csv.next())
@@ -140,9 +142,9 @@ std::vector<AttentionSample> Profile::attention(Precision kv_cache) const {
   return samples;
 }
 
-std::vector<MoeSample> Profile::moe(Precision weights) const {
+std::vector<MoeSample> Profile::moe(Precision weights, std::string_view table) const {
   std::vector<MoeSample> samples;
-  const auto path = file("moe", format_of(weights));
+  const auto path = file(table, format_of(weights));
   if (path.empty()) return samples;
   CsvTable csv(path, {"dtype", "distribution", "tokens", "hidden", "ffn", "top_k", "experts", "tp", "ep", "seconds"});
   while (csv.next())
@@ -152,9 +154,9 @@ std::vector<MoeSample> Profile::moe(Precision weights) const {
   return samples;
 }
 
-std::vector<ElementwiseSample> Profile::elementwise() const {
+std::vector<ElementwiseSample> Profile::elementwise(std::string_view table) const {
   std::vector<ElementwiseSample> samples;
-  const auto path = file("elementwise", "");
+  const auto path = file(table, "");
   if (path.empty()) return samples;
   CsvTable csv(path, {"kernel", "rows", "width", "seconds"});
   while (csv.next())
@@ -169,6 +171,17 @@ std::vector<CollectiveSample> Profile::collectives(std::string_view table) const
   CsvTable csv(path, {"collective", "gpus", "bytes", "seconds"});
   while (csv.next()) samples.push_back({std::string(csv.text(0)), small(csv, 1), positive(csv, 2), positive(csv, 3)});
   return samples;
+}
+
+std::optional<Uncertainty> Profile::uncertainty(std::string_view op) const {
+  if (!uncertainties_) {
+    uncertainties_.emplace();
+    if (const auto path = folder_ / "report.toml"; std::filesystem::exists(path))
+      for (const Config& row : Config::load(path.string()).tables("operator"))
+        uncertainties_->insert({row.text("name"), {row.number("median", {0, 1e3}), row.number("p90", {0, 1e3})}});
+  }
+  const auto at = uncertainties_->find(op);
+  return at == uncertainties_->end() ? std::nullopt : std::optional(at->second);
 }
 
 std::vector<CopySample> Profile::copies() const {

@@ -14,16 +14,20 @@
 //   copy.csv[.gz]                  kernel,bytes,seconds
 //   power_cap.csv                  kernel,dtype,flops,burst_seconds,seconds: one kernel in a burst and under the power cap
 //   power_burst.csv                regime,seconds: how long a large product keeps the highest clock after decode_like work
+//   report.toml                    how well the tables predict shapes that are not in them (kernels/profile_report.hpp)
 // A table split by number format (gemm.fp8.csv.gz) is read only where that format is asked for; in one that is not
 // split, rows of other formats are passed over. Further columns are ignored. Seconds > 0, sizes > 0 (past_len and
 // counts ≥ 0), each checked. Units: seconds and bytes. Errors: Error(bad_input), "file:line: column: what is wrong".
 
 #include <filesystem>
+#include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "kernels/power_cap.hpp"
+#include "kernels/price.hpp"
 #include "kernels/stack.hpp"
 #include "platforms/precision.hpp"
 
@@ -65,6 +69,8 @@ struct MeasuredGpu {
   std::string architecture;          // as in the catalogue: "hopper"
   int attention_tile_rows = 128;     // query rows of one block of the attention kernel
   bool attention_writes_kv = false;  // the attention times include writing the new keys and values to the cache
+  // Blocks that a multiprocessor holds of dssim-calibrate's own kernels; 0: the tables are of other kernels.
+  int prefill_blocks_per_sm = 0, decode_blocks_per_sm = 0;
 };
 
 class Profile {
@@ -80,14 +86,18 @@ class Profile {
   const std::string& kernels() const { return kernels_; }
 
   bool has(std::string_view table, std::string_view format = "") const;
-  // Empty where the table is not there.
-  std::vector<GemmSample> gemm(Precision weights) const;
-  std::vector<AttentionSample> attention(Precision kv_cache) const;
-  std::vector<MoeSample> moe(Precision weights) const;
-  std::vector<ElementwiseSample> elementwise() const;
+  // Empty where the table is not there. The check_ tables hold shapes that are in no table, to judge a prediction by.
+  std::vector<GemmSample> gemm(Precision weights, std::string_view table = "gemm") const;
+  std::vector<AttentionSample> attention(Precision kv_cache, std::string_view table = "attention") const;
+  std::vector<MoeSample> moe(Precision weights, std::string_view table = "moe") const;
+  std::vector<ElementwiseSample> elementwise(std::string_view table = "elementwise") const;
   std::vector<CollectiveSample> collectives(std::string_view table) const;  // "all_reduce" or "nccl"
   std::vector<CopySample> copies() const;
   PowerCap power_cap() const;  // without the tables: none
+
+  // Error of the prediction on shapes that are in no table, by operator (kernels/profile_report.hpp names them), as
+  // report.toml beside the tables says; nothing where that was not judged.
+  std::optional<Uncertainty> uncertainty(std::string_view op) const;
 
  private:
   std::filesystem::path file(std::string_view table, std::string_view format) const;
@@ -97,6 +107,7 @@ class Profile {
   MeasuredGpu measured_on_;
   std::string source_, kernels_;
   bool complete_ = true;
+  mutable std::optional<std::map<std::string, Uncertainty, std::less<>>> uncertainties_;  // read when first asked for
 };
 
 }  // namespace dssim

@@ -12,7 +12,11 @@
 #endif
 #include "kernels/cuda/measure/bench.hpp"
 #include "kernels/cuda/measure/gpu.hpp"
+#include "kernels/cuda/ops/attention.hpp"
 #include "kernels/cuda/ops/status.hpp"
+#ifdef DSSIM_REPORT
+#include "kernels/profile_report.hpp"
+#endif
 
 namespace {
 
@@ -39,6 +43,7 @@ constexpr Benchmark kBenchmarks[] = {{"quality", report_kernel_quality},
 struct Options {
   std::filesystem::path out;
   std::filesystem::path scratch;
+  std::filesystem::path report;
   std::vector<std::string> tables;
   int device = 0;
   double precision = 0.005;
@@ -73,6 +78,7 @@ std::vector<Options> parse(int argc, char** argv) {
   add("resume", po::bool_switch(&o.resume), "take up an interrupted run: its finished tables are kept");
   add("verify", po::bool_switch(&o.verify_only), "check the kernels against float64 and stop");
   add("skip-verify", po::bool_switch(&o.skip_verify), "do not check the kernels first");
+  add("report", po::value(&o.report)->value_name("DIR"), "report on the profile in DIR and stop; needs no GPU");
   add("device", po::value(&o.device), "GPU to measure (default 0); collectives use all");
   add("precision", po::value(&o.precision), "relative standard error to reach (default 0.005)");
   add("scratch", po::value(&o.scratch), "folder for the storage benchmark's file (default: the profile's)");
@@ -130,6 +136,8 @@ Profile::Description describe(const GpuInfo& gpu, const Nvml& nvml, const Option
   if (gpu.nvlink_gb_per_s > 0) d.stack_body.push_back("nvlink = " + rate(gpu.nvlink_gb_per_s, "GB/s"));
   d.stack_body.push_back("sms = " + std::to_string(gpu.processors));
   d.stack_body.push_back("rope_writes_kv = true");
+  d.stack_body.push_back("prefill_blocks_per_sm = " + std::to_string(prefill_blocks_per_processor()));
+  d.stack_body.push_back("decode_blocks_per_sm = " + std::to_string(decode_blocks_per_processor()));
   std::string sizes = "1, 2, 4";
   for (int batch = 8; batch <= 256; batch += 8) sizes += ", " + std::to_string(batch);
   for (const std::string& line :
@@ -180,7 +188,25 @@ std::vector<std::string> statistics(const Meter& meter, double seconds) {
   return lines;
 }
 
+// How well the profile predicts, printed and kept beside its tables.
+void report_on(const std::filesystem::path& folder) {
+#ifdef DSSIM_REPORT
+  dssim::ProfileReport report = dssim::report_on_profile(folder);
+  dssim::write_profile_report(folder, report);
+  std::printf("%s", dssim::profile_report_text(report).c_str());
+#else
+  std::printf(
+      "this build of dssim-calibrate cannot report how well the profile predicts (it was built without Eigen, fmt, "
+      "toml++ and zlib): dssim catalogue stacks %s\n",
+      folder.c_str());
+#endif
+}
+
 int calibrate(Options options) {
+  if (!options.report.empty()) {
+    report_on(options.report);
+    return 0;
+  }
   GpuInfo gpu = find_gpu(options.device);
   Nvml nvml(options.device);
   if (!nvml.available()) std::fprintf(stderr, "note: no NVML: clocks and throttling are not watched\n");
@@ -224,6 +250,7 @@ int calibrate(Options options) {
   }
   profile.complete();
   std::printf("profile: %s\n", profile.folder().c_str());
+  report_on(profile.folder());
   return 0;
 }
 

@@ -4,12 +4,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <functional>
 
 #include "kernels/cost_model.hpp"
+#include "kernels/profile_report.hpp"
 #include "platforms/catalogue.hpp"
 #include "platforms/node.hpp"
 #include "sim/base/error.hpp"
+#include "sim/base/files.hpp"
 #include "sim/base/names.hpp"
 #include "sim/base/units.hpp"
 #include "sim/report/text_layout.hpp"
@@ -120,8 +123,16 @@ Rows stack_list() {
   return rows;
 }
 
-// NAME is a stack, shown for each GPU it was measured on.
+// NAME is a stack, shown for each GPU it was measured on; or <gpu>/<stack>, or the folder of a profile, whose tables
+// then report on themselves.
 std::string stack_entry(const std::string& name) {
+  if (const std::filesystem::path folder(name); name.find('/') != std::string::npos) {
+    const auto installed = data_root() / "kernels" / "profiles" / folder;
+    const auto found = std::filesystem::exists(folder / "stack.toml") ? folder : installed;
+    if (!std::filesystem::exists(found / "stack.toml"))
+      throw bad_input(fmt::format("stack {}: no profile; dssim catalogue stacks lists those there are", name));
+    return profile_report_text(report_on_profile(found));
+  }
   std::vector<std::string> names;
   std::string text;
   for (const auto& profile : profiles()) {

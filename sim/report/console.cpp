@@ -22,6 +22,11 @@ void add_trust(TextLayout& out, const Trust& trust) {
   out.line("GPU time", fmt::format("{} inside measured shapes, {} at their edge, {} extrapolated",
                                    TextLayout::percent(trust.inside), TextLayout::percent(trust.edge),
                                    TextLayout::percent(trust.outside)));
+  if (trust.kernel_error)
+    out.line("kernel times",
+             fmt::format("± {} (p90 {}) on shapes that were not measured, judged for {} of GPU time",
+                         TextLayout::percent(trust.kernel_error->median), TextLayout::percent(trust.kernel_error->p90),
+                         TextLayout::percent(trust.kernel_error->share)));
   for (const auto& source : trust.sources) out.line("from", source);
 }
 

@@ -3,6 +3,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "sim/report/trust_json.hpp"
+
 namespace dssim {
 namespace {
 
@@ -31,10 +33,6 @@ Json breakdown_json(const std::array<double, kOperatorClasses>& shares) {
   for (size_t i = 0; i < shares.size(); ++i)
     if (shares[i] > 0) json[std::string(kOperatorClassNames[i])] = shares[i];
   return json;
-}
-
-Json trust_json(const Trust& trust) {
-  return {{"inside", trust.inside}, {"edge", trust.edge}, {"outside", trust.outside}, {"sources", trust.sources}};
 }
 
 Json setup_json(const Setup& setup) {

@@ -3,6 +3,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "sim/report/trust_json.hpp"
+
 namespace dssim {
 namespace {
 
@@ -98,8 +100,7 @@ Json report_json(const TrainingReport& report) {
   json["utilisation"] = links_json(report.step);
   if (report.capital_usd > 0) json["cost"] = {{"capital_usd", report.capital_usd}};
   if (report.power_w > 0) json["power"] = {{"max_w", report.power_w}};
-  const Trust& t = report.trust;
-  json["trust"] = {{"inside", t.inside}, {"edge", t.edge}, {"outside", t.outside}, {"sources", t.sources}};
+  json["trust"] = trust_json(report.trust);
   json["pipeline_passes"] = report.step.passes;
   json["network_flows"] = report.step.flows;
   json["simulated_s"] = report.step.step_s();

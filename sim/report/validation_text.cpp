@@ -7,6 +7,7 @@
 
 #include "sim/base/units.hpp"
 #include "sim/report/sections.hpp"
+#include "sim/report/trust_json.hpp"
 
 namespace dssim {
 
@@ -45,10 +46,7 @@ std::string json_text(const ValidationReport& report) {
                                   {"p90_error", row.p90},
                                   {"bias", row.bias},
                                   {"measured_s", row.measured_s}});
-  json["trust"] = {{"inside", report.trust.inside},
-                   {"edge", report.trust.edge},
-                   {"outside", report.trust.outside},
-                   {"sources", report.trust.sources}};
+  json["trust"] = trust_json(report.trust);
   return json.dump(2) + "\n";
 }
 

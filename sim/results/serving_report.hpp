@@ -41,6 +41,13 @@ struct FitReport {
 struct Trust {
   double inside = 0, edge = 0, outside = 0;
   std::vector<std::string> sources;
+  // What the profile's kernel times are off by on shapes that are in no table: the operators' figures weighted by their
+  // shares of GPU time. Absent where the profile was not judged, or was measured on another GPU.
+  struct KernelError {
+    double median = 0, p90 = 0;
+    double share = 0;  // of the GPU time, in operators that were judged
+  };
+  std::optional<KernelError> kernel_error = {};
 };
 
 // What limits the run, in words, with the figures that say so.

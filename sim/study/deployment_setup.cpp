@@ -158,7 +158,60 @@ void require_fit(const FitReport& fit) {
                                format_bytes(fit.memory.shortfall_bytes), remedies));
 }
 
-Trust trust_of(const StepUsage& usage, const DeploymentSetup& setup) {
+namespace {
+
+// The operators of report.toml that a class of a step's operators is made of; more than one count alike.
+std::vector<std::string> judged_operators(OperatorClass kind, Precision weights) {
+  const std::string format(name_of(weights == Precision::fp16 ? Precision::bf16 : weights));
+  switch (kind) {
+    case OperatorClass::matmul:
+      return {"gemm_" + format};
+    case OperatorClass::prefill_attention:
+      return {"prefill_attention"};
+    case OperatorClass::decode_attention:
+      return {"decode_attention"};
+    case OperatorClass::moe:
+      return {"moe_" + format};
+    case OperatorClass::elementwise:
+      return {"add_rmsnorm", "silu_mul"};
+    case OperatorClass::output_head:
+      return {"gemm_bf16"};
+    case OperatorClass::all_reduce:
+      return {"collectives"};
+    case OperatorClass::host:
+      break;
+  }
+  return {};
+}
+
+std::optional<Trust::KernelError> kernel_error(const StepUsage& usage, const DeploymentSetup& setup,
+                                               Precision weights) {
+  Trust::KernelError error;
+  double total = 0;
+  for (size_t i = 0; i < kOperatorClasses; ++i) {
+    const auto kind = static_cast<OperatorClass>(i);
+    if (kind == OperatorClass::host) continue;
+    total += usage.class_s[i];
+    if (kind == OperatorClass::all_reduce && setup.collectives) continue;  // priced apart from the tables
+    const auto names = judged_operators(kind, weights);
+    for (const auto& name : names)
+      if (const auto judged = setup.cost->uncertainty(name)) {
+        const double seconds = usage.class_s[i] / static_cast<double>(names.size());
+        error.median += seconds * judged->median;
+        error.p90 += seconds * judged->p90;
+        error.share += seconds;
+      }
+  }
+  if (!(error.share > 0)) return {};
+  error.median /= error.share;
+  error.p90 /= error.share;
+  error.share /= total;
+  return error;
+}
+
+}  // namespace
+
+Trust trust_of(const StepUsage& usage, const DeploymentSetup& setup, Precision weights) {
   Trust trust;
   const double total = usage.coverage_s[0] + usage.coverage_s[1] + usage.coverage_s[2];
   if (total > 0) {
@@ -169,6 +222,7 @@ Trust trust_of(const StepUsage& usage, const DeploymentSetup& setup) {
   trust.sources = setup.cost->sources();
   if (setup.collectives)
     for (auto& source : setup.collectives->sources()) trust.sources.push_back(std::move(source));
+  trust.kernel_error = kernel_error(usage, setup, weights);
   return trust;
 }
 

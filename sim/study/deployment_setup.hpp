@@ -29,7 +29,8 @@ DeploymentSetup set_up(const Scenario& scenario);
 // Throws Error(cannot_run) naming the shortfall and the remedies where the plan does not fit.
 void require_fit(const FitReport& fit);
 
-// Shares of a usage's GPU time by coverage, and where its prices come from.
-Trust trust_of(const StepUsage& usage, const DeploymentSetup& setup);
+// Shares of a usage's GPU time by coverage, where its prices come from, and the kernel error that its operators carry;
+// `weights` is their format.
+Trust trust_of(const StepUsage& usage, const DeploymentSetup& setup, Precision weights);
 
 }  // namespace dssim

@@ -204,7 +204,7 @@ ServingReport run_serving(Scenario& scenario, const RunOptions& options) {
   report.breakdown = shares_of(step_usage);
   const double span_s = stopped ? simulation.now() : observer.summary.makespan_s();
   report.utilisation = measure_utilisation(scenario, setup, usage, span_s);
-  report.trust = trust_of(step_usage, setup);
+  report.trust = trust_of(step_usage, setup, scenario.deployment.weights);
   double step_seconds = 0;
   for (const double seconds : step_usage.class_s) step_seconds += seconds;
   report.bottleneck =
@@ -256,7 +256,7 @@ StepReport query_step(const Scenario& scenario, const StepQuery& query) {
   report.price = setup.steps->price(shape, &usage);
   report.operators = setup.steps->breakdown(shape);
   report.breakdown = shares_of(usage);
-  report.trust = trust_of(usage, setup);
+  report.trust = trust_of(usage, setup, scenario.deployment.weights);
   const Achieved work = achieved(report.operators);
   report.flops_per_s = work.flops / work.seconds;
   report.bytes_per_s = work.bytes / work.seconds;

@@ -56,7 +56,7 @@ TrainingReport report_of(const TrainingScenario& scenario, StepPredictor& predic
   report.bottleneck = find_bottleneck(report);
   const auto& covered = report.step.coverage_s;
   if (const double total = covered[0] + covered[1] + covered[2]; total > 0)
-    report.trust = {covered[0] / total, covered[1] / total, covered[2] / total, {}};
+    report.trust = {covered[0] / total, covered[1] / total, covered[2] / total, {}, {}};
   report.trust.sources = predictor.sources();
   report.capital_usd = cluster.price_usd();
   report.power_w = cluster.power_w();

@@ -45,6 +45,7 @@ void Table::finish() {
 Profile::Profile(std::filesystem::path folder, const std::vector<std::string>& replaced, bool resume)
     : folder_(std::move(folder)), partial_(folder_.string() + ".partial") {
   bool exists = std::filesystem::exists(folder_ / "stack.toml");
+  if (exists) read_engine(folder_ / "stack.toml");
   if (exists && replaced.empty()) {
     throw Unavailable(folder_.string() +
                       " holds a profile already: name another folder (--out), or tables to replace (--tables)");
@@ -80,6 +81,25 @@ void Profile::read_notes(const std::filesystem::path& calibration_toml) {
   }
 }
 
+void Profile::read_engine(const std::filesystem::path& stack_toml) {
+  std::ifstream in(stack_toml);
+  std::vector<std::string> comments;
+  bool inside = false;
+  for (std::string line; std::getline(in, line);) {
+    if (!line.empty() && line[0] == '[') {
+      inside = line.rfind("[engine]", 0) == 0;
+      continue;
+    }
+    if (!inside || line.empty()) continue;
+    comments.push_back(line);
+    if (line[0] == '#') continue;
+    std::string key = line.substr(0, line.find_first_of(" ="));
+    if (key != "graph_batch_sizes" && key != "attention")
+      engine_lines_.insert(engine_lines_.end(), comments.begin(), comments.end());
+    comments.clear();
+  }
+}
+
 Table Profile::begin(const std::string& table, const std::string& header) const {
   return Table(partial_ / (table + ".csv"), header);
 }
@@ -100,6 +120,7 @@ void Profile::write_description(bool complete) const {
   std::vector<std::string> stack = description_.stack_head;
   stack.push_back(std::string("complete = ") + (complete ? "true" : "false"));
   stack.insert(stack.end(), description_.stack_body.begin(), description_.stack_body.end());
+  stack.insert(stack.end(), engine_lines_.begin(), engine_lines_.end());
   std::vector<std::string> calibration = description_.calibration;
   for (const auto& [table, lines] : notes_) {
     calibration.push_back("\n" + std::string(kHeading) + table + "]");
@@ -117,6 +138,7 @@ void Profile::complete() {
     if (std::system(command.c_str()) != 0) std::fprintf(stderr, "note: %s not packed\n", entry.path().c_str());
   }
   write_description(true);
+  std::filesystem::remove(partial_ / "report.toml");
   std::filesystem::path old = folder_.string() + ".old";
   std::filesystem::remove_all(old);
   if (std::filesystem::exists(folder_)) std::filesystem::rename(folder_, old);

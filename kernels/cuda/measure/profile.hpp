@@ -52,11 +52,11 @@ class Profile {
   void note(const std::string& table, const std::vector<std::string>& lines);
   struct Description {
     std::vector<std::string> stack_head;   // title and source
-    std::vector<std::string> stack_body;   // the tables after `complete`
+    std::vector<std::string> stack_body;   // the tables after `complete`; [engine], the last one, is added to
     std::vector<std::string> calibration;  // device, driver, versions
   };
   void describe(Description description) { description_ = std::move(description); }
-  // Packs large tables, writes stack.toml with complete = true and renames the folder.
+  // Packs large tables, drops a report of the tables before, writes stack.toml with complete = true and renames the folder.
   void complete();
 
   const std::filesystem::path& folder() const { return folder_; }
@@ -64,11 +64,15 @@ class Profile {
 
  private:
   void read_notes(const std::filesystem::path& calibration_toml);
+  // Keeps what the [engine] table of an earlier stack.toml holds beside the calibrator's own keys: the times that the
+  // replay's warm-up measured and figures written in by hand, with the comments above them.
+  void read_engine(const std::filesystem::path& stack_toml);
   void write_description(bool complete) const;
 
   std::filesystem::path folder_;
   std::filesystem::path partial_;
   Description description_;
+  std::vector<std::string> engine_lines_;  // kept from the profile that is replaced
   std::map<std::string, std::vector<std::string>> notes_;  // finished tables
 };
 

@@ -49,4 +49,8 @@ bool warpgroup_mma_available();
 void decode_attention(const AttentionArgs& args, int longest_kv, void* workspace, cudaStream_t stream);
 std::size_t decode_workspace_bytes(int sequences, int heads, int head_dim);
 
+// Blocks of head_dim 128 that a multiprocessor of the current device holds at a time.
+int decode_blocks_per_processor();
+int prefill_blocks_per_processor();
+
 }  // namespace dssim::cuda

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/attention_blocks.hpp"
 #include "kernels/cuda/ops/attention.hpp"
 #include "kernels/cuda/ops/softmax.cuh"
 #include "kernels/cuda/ops/status.hpp"
@@ -14,13 +15,11 @@
 namespace dssim::cuda {
 namespace {
 
-constexpr int kWarps = 4;
+constexpr int kWarps = DecodeBlocks::kWarps;
 constexpr int kThreads = kWarps * 32;
 constexpr int kStages = 3;
-constexpr int kHeadTile = 16;
-constexpr int kMaxBlocks = 4096;     // bounds the workspace when KV is split
-constexpr int kMaxParts = 128;       // of one sequence
-constexpr int kMinPagesPerPart = 8;  // shorter parts cost more to merge than they save
+constexpr int kHeadTile = DecodeBlocks::kHeadTile;
+static_assert(kPageTokens == DecodeBlocks::kPageTokens);
 
 template <int kHeadDim>
 struct Decode {
@@ -246,26 +245,14 @@ __global__ void __launch_bounds__(kThreads)
   merge_parts<kHeadDim>(parts, split.parts, rows, outputs, out);
 }
 
-// The number of parts that makes the last wave end soonest: waves x (page rounds of a block + what a block costs
-// besides).
-int choose_parts(int tiles, int pages, int resident_blocks) {
-  constexpr double block_overhead = 6.0;  // page rounds: start, first fetch, merge of the warps
-  constexpr double merge_overhead = 2.0;
-  int best = 1;
-  double best_cost = 0.0;
-  for (int parts = 1;
-       parts == 1 || (pages / parts >= kMinPagesPerPart && tiles * parts <= kMaxBlocks && parts <= kMaxParts);
-       ++parts) {
-    int waves = (tiles * parts + resident_blocks - 1) / resident_blocks;
-    int pages_per_part = (pages + parts - 1) / parts;
-    double rounds = (pages_per_part + kWarps - 1) / kWarps;
-    double cost = waves * (rounds + block_overhead) + (parts > 1 ? merge_overhead + 0.05 * parts : 0.0);
-    if (parts == 1 || cost < best_cost) {
-      best = parts;
-      best_cost = cost;
-    }
-  }
-  return best;
+template <int kHeadDim>
+int blocks_per_processor() {
+  constexpr int shared_bytes = Decode<kHeadDim>::shared_bytes;
+  DSSIM_CUDA(cudaFuncSetAttribute(decode_kernel<kHeadDim>, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
+  int blocks = 0;
+  DSSIM_CUDA(
+      cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, decode_kernel<kHeadDim>, kThreads, shared_bytes));
+  return std::max(1, blocks);
 }
 
 template <int kHeadDim>
@@ -276,17 +263,14 @@ void launch(const AttentionArgs& args, int longest_kv, void* workspace, cudaStre
   static const int resident_blocks = [] {
     int device = 0;
     int processors = 0;
-    int per_processor = 0;
     DSSIM_CUDA(cudaGetDevice(&device));
     DSSIM_CUDA(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device));
-    DSSIM_CUDA(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_processor, decode_kernel<kHeadDim>, kThreads,
-                                                             D::shared_bytes));
-    return processors * std::max(1, per_processor);
+    return processors * blocks_per_processor<kHeadDim>();
   }();
   Split split;
   split.head_tiles = (args.heads / args.kv_heads + kHeadTile - 1) / kHeadTile;
   int tiles = args.kv_heads * split.head_tiles * args.sequences;
-  split.parts = choose_parts(tiles, (longest_kv + kPageTokens - 1) / kPageTokens, resident_blocks);
+  split.parts = DecodeBlocks::choose(tiles, (longest_kv + kPageTokens - 1) / kPageTokens, resident_blocks).parts;
   int* counters = static_cast<int*>(workspace);
   float* partial = reinterpret_cast<float*>(counters + (static_cast<long>(args.sequences) * args.heads + 3) / 4 * 4);
   dim3 grid(args.kv_heads * split.head_tiles, split.parts, args.sequences);
@@ -305,9 +289,13 @@ void decode_attention(const AttentionArgs& args, int longest_kv, void* workspace
   }
 }
 
+int decode_blocks_per_processor() {
+  return blocks_per_processor<128>();
+}
+
 std::size_t decode_workspace_bytes(int sequences, int heads, int head_dim) {
   return (static_cast<std::size_t>(sequences) * heads + 4) * sizeof(int) +
-         static_cast<std::size_t>(kMaxBlocks) * kHeadTile * (head_dim + 2) * sizeof(float);
+         static_cast<std::size_t>(DecodeBlocks::kMaxBlocks) * kHeadTile * (head_dim + 2) * sizeof(float);
 }
 
 }  // namespace dssim::cuda

@@ -2,6 +2,7 @@
 // Prefill attention with mma.sync, for every GPU from sm_80 on. A block takes 128 queries of one head; its four warps
 // take 32 queries each, so that a key fragment read from shared memory serves two products. KV tiles of 64 tokens are
 // gathered by cp.async: values arrive while scores are multiplied, the next keys while values are.
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/cuda/ops/prefill_kernels.hpp"
@@ -215,6 +216,15 @@ bool warpgroup_mma_available() {
   DSSIM_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
   DSSIM_CUDA(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
   return major == 9 && minor == 0;
+}
+
+int prefill_blocks_per_processor() {
+  if (warpgroup_mma_available()) return 1;  // one fills the shared memory
+  constexpr int shared_bytes = Tile<128>::shared_bytes;
+  DSSIM_CUDA(cudaFuncSetAttribute(prefill_mma<128>, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
+  int blocks = 0;
+  DSSIM_CUDA(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, prefill_mma<128>, kThreads, shared_bytes));
+  return std::max(1, blocks);
 }
 
 void prefill_attention(const AttentionArgs& args, cudaStream_t stream, PrefillKernel kernel) {
