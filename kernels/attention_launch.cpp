@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/attention_blocks.hpp"
 #include "kernels/fit.hpp"
 
 namespace dssim {
@@ -122,8 +121,8 @@ double PrefillLaunch::seconds(const Machine& machine, std::span<const LaunchChun
                          start_s_ + row_s_ * rows / tile_rows_ + tile_s * std::ceil((c.past_tokens + last) / kKvTile)});
     }
   const double bytes = other_bytes + bytes_read(machine, chunks, group, kv_token_bytes);
-  return launch_s_ + std::max(last_finish(levels_, static_cast<int>(machine.sms) * blocks_per_sm_),
-                              bytes / sustained(machine));
+  return launch_s_ +
+         std::max(last_finish(levels_, static_cast<int>(machine.sms) * blocks_per_sm_), bytes / sustained(machine));
 }
 
 // ---- decode
@@ -153,14 +152,32 @@ std::optional<DecodeLaunch> DecodeLaunch::fit(std::span<const AttentionSample> s
   return launch;
 }
 
+double DecodeLaunch::merge_seconds(const DecodeBlocks& b, double rows) const {
+  if (b.parts == 1) return 0;
+  const int batches = b.parts / DecodeBlocks::kMergeBatch, rest = b.parts % DecodeBlocks::kMergeBatch;
+  return merge_s_ + rows * (merge_row_s_ + batches * batch_s_ + rest * part_s_);
+}
+
 double DecodeLaunch::seconds(const Machine& machine, double heads, double kv_heads, double batch, double kv_length,
                              double bytes) const {
   const DecodeBlocks b = blocks_of(heads, kv_heads, batch, kv_length, machine.sms, blocks_per_sm_);
   const double rows = warp_rows(heads, kv_heads), start = start_s_ + rows * row_s_;
   const double work = std::max((b.waves - 1) * start + b.waves * b.rounds * round_s_, bytes / sustained(machine));
-  if (b.parts == 1) return launch_s_ + start + work;
-  const int batches = b.parts / DecodeBlocks::kMergeBatch, rest = b.parts % DecodeBlocks::kMergeBatch;
-  return launch_s_ + start + work + merge_s_ + rows * (merge_row_s_ + batches * batch_s_ + rest * part_s_);
+  return launch_s_ + start + work + merge_seconds(b, rows);
+}
+
+double DecodeLaunch::spread(const Machine& machine, double heads, double kv_heads, double batch, double kv_length,
+                            double longest, double bytes) const {
+  const DecodeBlocks b = blocks_of(heads, kv_heads, batch, longest, machine.sms, blocks_per_sm_);
+  if (longest <= kv_length || b.waves > 1) return 1;
+  const double rows = warp_rows(heads, kv_heads), start = start_s_ + rows * row_s_;
+  const double others = longest / kv_length - 1;
+  // Rounds take as long as their bytes until so few blocks are left that they no longer fill the memory's bandwidth.
+  const double bytes_s = bytes / sustained(machine), first_round_s = bytes_s * longest / kv_length / b.rounds;
+  const double left = first_round_s > round_s_ ? std::pow(round_s_ / first_round_s, 1 / others) : 1;
+  const double work = bytes_s * (1 - std::pow(left, others + 1)) + left * b.rounds * round_s_;
+  return std::max(1.0, (launch_s_ + start + work + merge_seconds(b, rows)) /
+                           seconds(machine, heads, kv_heads, batch, kv_length, bytes));
 }
 
 }  // namespace dssim

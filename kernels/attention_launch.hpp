@@ -15,6 +15,10 @@
 //   seconds = launch + start + max((waves − 1) start + waves × rounds × round, bytes / sustained bandwidth)
 //             + merge + warp rows × (merge row + parts / 16 × batch + parts mod 16 × part)   where KV is split
 //   start   = block start + warp rows × row;  warp rows = query heads of a head tile / 4
+// Sequences of unlike length are cut into the same number of parts, made for the longest, so its blocks end last. Of
+// lengths only the mean and the longest are known: taken as spread so that the share longer than k is
+// (1 − k / longest)^(longest / mean − 1), all blocks at work from the start (where they fit on the GPU at once), each
+// round as long as its bytes, shared by the blocks still at work, or as `round`, whichever is more.
 //
 // On another GPU tiles take as long as its multiprocessor's matrix rate says, bytes as its bandwidth says, and the other
 // times, which are latencies, stay. Units: SI. Tested by tests/unit/calibration_fit_test.cpp and
@@ -24,6 +28,7 @@
 #include <span>
 #include <vector>
 
+#include "kernels/attention_blocks.hpp"
 #include "kernels/fit.hpp"
 #include "kernels/machine.hpp"
 #include "kernels/profile.hpp"
@@ -72,9 +77,14 @@ class DecodeLaunch {
                                          const Machine& source, int blocks_per_sm);
   double seconds(const Machine& machine, double heads, double kv_heads, double batch, double kv_length,
                  double bytes) const;
+  // How much longer a launch takes for the longest of its sequences than if all were as long as the mean, ≥ 1.
+  double spread(const Machine& machine, double heads, double kv_heads, double batch, double kv_length, double longest,
+                double bytes) const;
   const Fit& law() const { return law_; }  // launch, start, row, round, merge, merge row, batch, part
 
  private:
+  double merge_seconds(const DecodeBlocks& blocks, double rows) const;
+
   int blocks_per_sm_ = 1;
   double launch_s_ = 0, start_s_ = 0, row_s_ = 0, round_s_ = 0;
   double merge_s_ = 0, merge_row_s_ = 0, batch_s_ = 0, part_s_ = 0;

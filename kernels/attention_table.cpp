@@ -90,7 +90,14 @@ double DecodeTable::ideal(const Machine& machine, double kv_bytes, double heads,
   const double bytes = 2 * kv_tokens * kv_heads * head_dim * kv_bytes + 4 * batch * heads * head_dim;
   if (launch_) return launch_->seconds(machine, heads, kv_heads, batch, kv_tokens / batch, bytes);
   return floor_s_ + std::max(bytes / machine.memory_bytes_per_s,
-                  4 * heads * head_dim * kv_tokens / machine.flops_per_s(Precision::bf16));
+                             4 * heads * head_dim * kv_tokens / machine.flops_per_s(Precision::bf16));
+}
+
+double DecodeTable::spread(const Machine& target, double kv_bytes, double heads, double kv_heads, double head_dim,
+                           double batch, double kv_tokens, double longest) const {
+  if (!launch_) return 1;
+  const double bytes = 2 * kv_tokens * kv_heads * head_dim * kv_bytes + 4 * batch * heads * head_dim;
+  return launch_->spread(target, heads, kv_heads, batch, kv_tokens / batch, longest, bytes);
 }
 
 double DecodeTable::Family::log_efficiency(double log_batch, double log_length, Coverage& coverage) const {
@@ -187,8 +194,7 @@ PrefillTable::PrefillTable(std::span<const AttentionSample> samples, double kv_b
     one.add(s.q_len, s.past_len, s.heads, s.kv_heads, s.head_dim, kv_bytes, true);
     work.add(one, s.batch);
     const Point p{std::log2(work.kv_sum / work.tiles), std::log2(work.tiles), std::log2(s.kv_heads),
-                  std::log2(static_cast<double>(s.heads) / s.kv_heads),
-                  std::log(ideal(source_, work, s) / s.seconds)};
+                  std::log2(static_cast<double>(s.heads) / s.kv_heads), std::log(ideal(source_, work, s) / s.seconds)};
     points_.push_back(p);
     x_min_ = std::min(x_min_, p.x), x_max_ = std::max(x_max_, p.x);
     y_min_ = std::min(y_min_, p.y), y_max_ = std::max(y_max_, p.y);

@@ -65,6 +65,9 @@ class DecodeTable {
   bool empty() const { return families_.empty(); }
   Price price(const Machine& target, double kv_bytes, int heads, int kv_heads, int head_dim, double batch,
               double kv_tokens) const;
+  // How much longer a launch takes for its longest sequence than if all were equal; 1 where the kernel is not known.
+  double spread(const Machine& target, double kv_bytes, double heads, double kv_heads, double head_dim, double batch,
+                double kv_tokens, double longest) const;
 
  private:
   struct Family {

@@ -302,6 +302,14 @@ Price CostModel::decode_attention(const AttentionHeads& heads, double batch, dou
   return impl_->decode(heads, batch, kv_tokens);
 }
 
+double CostModel::decode_spread(const AttentionHeads& h, double batch, double kv_tokens, double longest) const {
+  const auto found = impl_->find([&](const ProfileTables& t) { return t.decode(h.kv_cache); });
+  if (!found.first) return 1;
+  return found.first->spread(impl_->target_, bytes_of(h.kv_cache), static_cast<double>(h.heads),
+                             static_cast<double>(h.kv_heads), static_cast<double>(h.head_dim), batch, kv_tokens,
+                             longest);
+}
+
 Price CostModel::Impl::decode(const AttentionHeads& h, double batch, double kv_tokens) const {
   auto [table, coverage] = find([&](const ProfileTables& t) { return t.decode(h.kv_cache); });
   if (!table) std::tie(table, coverage) = find([&](const ProfileTables& t) { return t.decode(Precision::bf16); });

@@ -78,6 +78,9 @@ class CostModel {
                           bool causal = true) const;
   // `batch` sequences, one query token each, `kv_tokens` KV tokens in all of them together.
   Price decode_attention(const AttentionHeads& heads, double batch, double kv_tokens) const;
+  // How much longer that takes because one of the sequences has `longest` KV tokens, than if all were equal; ≥ 1. Known
+  // for dssim-calibrate's own kernel, 1 for others.
+  double decode_spread(const AttentionHeads& heads, double batch, double kv_tokens, double longest) const;
   // Decodes and prefill chunks in the same step (one launch where the stack does so, else two).
   Price mixed_attention(const AttentionHeads& heads, std::span<const AttentionChunk> chunks, double batch,
                         double kv_tokens) const;

@@ -26,6 +26,7 @@ struct StepShape {
   int64_t decode_sequences = 0;  // one new token each
   int64_t decode_kv_tokens = 0;  // sum over them of the KV length, the new token included
   std::span<const PrefillChunk> prefill;
+  int64_t decode_longest = 0;  // KV length of the longest decoding sequence; 0: all are equal
 };
 
 enum class OperatorClass : uint8_t {

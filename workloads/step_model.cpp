@@ -307,6 +307,9 @@ StepModel::Impl::Attention StepModel::Impl::step_attention(const StepShape& shap
     const int64_t batch = flash2 ? run.tokens : shape.decode_sequences;
     const int64_t attending = cost_.stack().padding_attends ? shape.decode_sequences : batch;
     attention.decode = decode_attention(batch, value(shape.decode_kv_tokens) / value(attending));
+    if (shape.decode_longest > 0)
+      attention.decode.seconds *= cost_.decode_spread(heads_, value(shape.decode_sequences),
+                                                      value(shape.decode_kv_tokens), value(shape.decode_longest));
   }
   if (shape.prefill.empty()) return attention;
   chunks_.clear();

@@ -223,6 +223,7 @@ void Scheduler::start_decoding(uint32_t index, double now_s) {
   s.join_step = b.step;
   ++b.decoding;
   b.kv_tokens += s.prompt_tokens;
+  b.lengths.insert(s.prompt_tokens - s.join_step);
   if (s.reserved_blocks == 0) ++b.need_block[block_phase(s)];
   if (s.generated >= s.request.output_tokens)
     finish_output(index, now_s);
@@ -235,6 +236,7 @@ void Scheduler::stop_decoding(uint32_t index) {
   Batch& b = batches_[static_cast<size_t>(s.batch)];
   --b.decoding;
   b.kv_tokens -= kv_tokens(index);
+  b.lengths.erase(b.lengths.find(s.prompt_tokens - s.join_step));
   if (s.reserved_blocks == 0) --b.need_block[block_phase(s)];
   ++s.serial;  // its entry in the heap is void
 }

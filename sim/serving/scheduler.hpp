@@ -26,6 +26,7 @@
 #include <limits>
 #include <memory>
 #include <queue>
+#include <set>
 #include <span>
 #include <vector>
 
@@ -142,6 +143,7 @@ class Scheduler {
     int64_t step = 0;                 // decode steps done
     std::vector<int64_t> need_block;  // by (step mod block size): decoding sequences that start a block then
     std::priority_queue<Finish, std::vector<Finish>, std::greater<>> finishes;
+    std::multiset<int64_t> lengths;  // of decoding sequences: tokens stored − step, which stays as they grow together
     std::vector<uint32_t> prefilling;  // in the order they were admitted
     std::vector<uint32_t> answered;    // static batching: done, waiting for the rest
     bool idle = true;                  // nothing was planned last time

@@ -32,6 +32,7 @@ StepShape Scheduler::shape(int batch) const {
   if (b.plan.decode) {
     shape.decode_sequences = b.decoding;
     shape.decode_kv_tokens = b.kv_tokens + b.decoding;
+    if (b.decoding > 0) shape.decode_longest = *b.lengths.rbegin() + b.step + 1;
   }
   shape.prefill = b.plan.shapes;
   return shape;

@@ -82,12 +82,13 @@ class IterationReader {
       : csv_(path, {"seconds", "decode_seqs", "prefill_tokens", "decode_kv_tokens", "prefill_kv_tokens"}) {
     if (csv_.has_column("prefill_seqs")) sequences_ = csv_.add_column("prefill_seqs");
     if (csv_.has_column("start")) start_ = csv_.add_column("start");
+    if (csv_.has_column("decode_longest_kv")) longest_ = csv_.add_column("decode_longest_kv");
   }
   bool next(Iteration& row);
 
  private:
   CsvTable csv_;
-  size_t sequences_ = 0, start_ = 0;  // 0 = not there
+  size_t sequences_ = 0, start_ = 0, longest_ = 0;  // 0 = not there
   double end_s_ = 0;
 };
 
@@ -113,6 +114,11 @@ bool IterationReader::next(Iteration& row) {
   const auto part = [&](int64_t sum, int64_t i) { return sum * (i + 1) / prompts - sum * i / prompts; };
   for (int64_t i = 0; i < prompts; ++i) row.chunks.push_back({part(prefill, i), part(prefill_kv - prefill, i), true});
   row.shape = {decodes, decode_kv, row.chunks};
+  if (longest_ > 0) {
+    row.shape.decode_longest = csv_.integer(longest_);
+    if (row.shape.decode_longest * decodes < decode_kv || row.shape.decode_longest > decode_kv)
+      throw csv_.error(longest_, "must be between the mean and the sum of the decoding sequences' KV tokens");
+  }
   row.kind = prefill == 0 ? "decode" : decodes == 0 ? "prefill" : "mixed";
   return true;
 }

@@ -139,10 +139,11 @@ Scheduler scheduler_for(const Scenario& scenario, int64_t blocks) {
 
 void write_iterations(AtomicFile& file, std::span<const Iteration> iterations) {
   std::string text =
-      "start,seconds,decode_seqs,prefill_tokens,decode_kv_tokens,prefill_kv_tokens,prefill_seqs,gpu_seconds\n";
+      "start,seconds,decode_seqs,prefill_tokens,decode_kv_tokens,prefill_kv_tokens,prefill_seqs,gpu_seconds,"
+      "decode_longest_kv\n";
   for (const Iteration& i : iterations)
-    text += fmt::format("{:.6f},{:.7f},{},{},{},{},{},{:.7f}\n", i.start_s, i.seconds, i.decodes, i.prefill_tokens,
-                        i.decode_kv_tokens, i.prefill_kv_tokens, i.chunks, i.gpu_s);
+    text += fmt::format("{:.6f},{:.7f},{},{},{},{},{},{:.7f},{}\n", i.start_s, i.seconds, i.decodes, i.prefill_tokens,
+                        i.decode_kv_tokens, i.prefill_kv_tokens, i.chunks, i.gpu_s, i.decode_longest);
   file.write(text);
   file.commit();
 }

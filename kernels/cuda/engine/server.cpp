@@ -150,6 +150,7 @@ bool Server::step() {
   StepShape shape = scheduler_.shape(0);
   i.decodes = shape.decode_sequences;
   i.decode_kv_tokens = shape.decode_kv_tokens;
+  i.decode_longest = shape.decode_longest;
   for (const PrefillChunk& c : shape.prefill) {
     ++i.chunks;
     i.prefill_tokens += c.new_tokens;

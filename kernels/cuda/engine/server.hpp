@@ -16,7 +16,7 @@ namespace dssim::cuda {
 // those of the step.
 struct Iteration {
   double start_s = 0, seconds = 0, gpu_s = 0, launch_s = 0;
-  int64_t decodes = 0, chunks = 0, prefill_tokens = 0, decode_kv_tokens = 0, prefill_kv_tokens = 0;
+  int64_t decodes = 0, chunks = 0, prefill_tokens = 0, decode_kv_tokens = 0, decode_longest = 0, prefill_kv_tokens = 0;
 };
 
 class Server {
