@@ -103,6 +103,7 @@ Profile::Profile(const std::filesystem::path& root, const std::string& gpu, cons
   stack_.layer_gap_s = engine.quantity("layer_gap", Dimension::time, 0);
   stack_.eager_gap_s = engine.quantity("eager_gap", Dimension::time, stack_.layer_gap_s);
   stack_.frontend_latency_s = engine.quantity("frontend_latency", Dimension::time, 0);
+  stack_.frontend_token_s = engine.quantity("frontend_token", Dimension::time, 0);
   stack_.prefill_slowdown = engine.number("prefill_slowdown", {0.1, 10}, 1);
   stack_.decode_slowdown = engine.number("decode_slowdown", {0.1, 10}, 1);
   config.finish();

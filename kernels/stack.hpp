@@ -60,7 +60,9 @@ struct Stack {
   double layer_gap_s =
       0;  // GPU time a layer spends between and in kernels that no table holds (rotary, KV write, gaps)
   double eager_gap_s = 0;  // the same in a step that is launched kernel by kernel; where not given, as layer_gap
-  double frontend_latency_s = 0;  // fixed: HTTP, tokenisation, first scheduling; part of TTFT and e2e, not of GPU time
+  // The front end, part of TTFT and e2e, not of GPU time.
+  double frontend_latency_s = 0;  // fixed: HTTP, tokenisation, first scheduling
+  double frontend_token_s = 0;    // its one thread's work on each token that it sends
 
   // An engine slower than the tables it borrows (`kernels` names them): measured seconds / table seconds, by phase.
   double prefill_slowdown = 1;

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cassert>
 #include <cmath>
 
 #include "sim/base/files.hpp"
@@ -192,8 +193,8 @@ ParallelProblem parallel_problem(const Architecture& m, int64_t tensor_parallel,
   if (m.ffn % tp != 0)
     return problem("tensor_parallel",
                    fmt::format("{} does not divide the feed-forward width {} of {}", tp, m.ffn, who));
-  if (m.layers % pp != 0)
-    return problem("pipeline_parallel", fmt::format("{} does not divide the {} layers of {}", pp, m.layers, who));
+  if (pp > m.layers)
+    return problem("pipeline_parallel", fmt::format("{} stages are more than the {} layers of {}", pp, m.layers, who));
   if (ep == 1) return {};
   if (!m.is_moe()) return problem("expert_parallel", fmt::format("{} has no experts; write 1", who));
   if (m.experts % ep != 0)
@@ -204,6 +205,13 @@ ParallelProblem parallel_problem(const Architecture& m, int64_t tensor_parallel,
                                "one pipeline stage",
                                ep, tp));
   return {};
+}
+
+std::vector<int64_t> layers_by_stage(int64_t layers, int64_t stages) {
+  assert(stages >= 1 && stages <= layers);
+  std::vector<int64_t> by_stage(static_cast<size_t>(stages), layers / stages);
+  for (int64_t i = 0; i < layers % stages; ++i) ++by_stage[static_cast<size_t>(stages - 2 - i)];
+  return by_stage;
 }
 
 int64_t vocabulary_per_gpu(const Architecture& m, int64_t tensor_parallel) {

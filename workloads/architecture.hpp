@@ -74,7 +74,7 @@ std::string architecture_problem(const Architecture& model);
 
 // A way to split a replica that the model does not allow: the key of [serving] and a sentence for it. Rules: heads, and
 // the feed-forward width, divide over tensor_parallel; KV heads divide over it or it over them (then they are
-// replicated); layers divide over pipeline_parallel; experts, and tensor_parallel, divide over expert_parallel. The
+// replicated); every pipeline stage has a layer; experts, and tensor_parallel, divide over expert_parallel. The
 // vocabulary is padded instead.
 struct ParallelProblem {
   std::string key, message;  // key empty: no problem
@@ -82,6 +82,11 @@ struct ParallelProblem {
 };
 ParallelProblem parallel_problem(const Architecture& model, int64_t tensor_parallel, int64_t pipeline_parallel,
                                  int64_t expert_parallel);
+
+// How many layers each of `stages` pipeline stages holds, as vLLM deals them out: equal runs, and the rest of the
+// division one each to the last stages but the final one, which has the output head. 126 over 4: 31, 32, 32, 31. Needs
+// 1 ≤ stages ≤ layers. Source: get_pp_indices in vllm/distributed/utils.py, unchanged from 0.8 to 0.19.
+std::vector<int64_t> layers_by_stage(int64_t layers, int64_t stages);
 
 // Rows of the embedding and of the output head that one GPU of `tensor_parallel` holds: the vocabulary padded to a
 // multiple of 64 (vLLM, VocabParallelEmbedding), then to one of the degree.

@@ -5,15 +5,16 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "sim/base/units.hpp"
 
 namespace dssim {
 namespace {
 
-// What one pipeline stage holds besides its layers. With a single stage both are true.
 struct Stage {
-  bool first, last;
+  int64_t layers;
+  bool first, last;  // has the embedding; has the output head
 };
 
 double as_double(int64_t value) {
@@ -70,7 +71,7 @@ double layer_bytes(const Architecture& m, const Deployment& d) {
 
 // The rotary table of sines and cosines is stored for every position (vLLM keeps one, in the model's 16-bit type): with
 // it Llama-3.1-8B weighs 14.989 GiB, as vLLM logs it.
-double stage_weight_bytes(const Architecture& m, const Deployment& d, Stage stage) {
+double stage_weight_bytes(const Architecture& m, const Deployment& d, Stage stage, double bytes_of_a_layer) {
   const double hidden = as_double(m.hidden);
   const double vocabulary = as_double(vocabulary_per_gpu(m, d.tensor_parallel)) * hidden;
   double values = 0;
@@ -86,7 +87,7 @@ double stage_weight_bytes(const Architecture& m, const Deployment& d, Stage stag
     if (m.pooler) values += hidden * hidden + hidden;
   }
   if (m.positions == Positions::rotary) values += as_double(m.max_positions * m.head_dim);
-  return as_double(m.layers / d.pipeline_parallel) * layer_bytes(m, d) + values * unquantised_bytes(d.weights);
+  return as_double(stage.layers) * bytes_of_a_layer + values * unquantised_bytes(d.weights);
 }
 
 // Forward pass over max_batched_tokens T. At its widest point, the feed-forward, each token holds the up (and gate)
@@ -119,16 +120,18 @@ double sampler_bytes(const Architecture& m, const Deployment& d) {
          as_double(d.max_batched_tokens * m.hidden) * unquantised_bytes(d.weights);
 }
 
-double stage_activation_bytes(const Architecture& m, const Deployment& d, Stage stage) {
-  return std::max(forward_bytes(m, d), stage.last ? sampler_bytes(m, d) : 0.0);
-}
-
-// The stage that leaves the least room for KV. Those in the middle hold less than either end.
-Stage fullest_stage(const Architecture& m, const Deployment& d) {
-  if (d.pipeline_parallel == 1) return {true, true};
-  const auto bytes = [&](Stage s) { return stage_weight_bytes(m, d, s) + stage_activation_bytes(m, d, s); };
-  const Stage first{true, false}, last{false, true};
-  return bytes(first) > bytes(last) ? first : last;
+std::vector<StageMemory> stage_memory(const Architecture& m, const Deployment& d) {
+  const double kv_of_a_layer =
+      m.is_encoder() ? 0 : 2.0 * as_double(kv_heads_per_gpu(m, d.tensor_parallel) * m.head_dim) * bytes_of(d.kv_cache);
+  const double bytes_of_a_layer = layer_bytes(m, d), forward = forward_bytes(m, d), sampler = sampler_bytes(m, d);
+  const std::vector<int64_t> layers = stage_layers(m, d);
+  std::vector<StageMemory> stages;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const Stage stage{layers[i], i == 0, i + 1 == layers.size()};
+    stages.push_back({stage.layers, stage_weight_bytes(m, d, stage, bytes_of_a_layer),
+                      stage.last ? std::max(forward, sampler) : forward, as_double(stage.layers) * kv_of_a_layer});
+  }
+  return stages;
 }
 
 int64_t blocks_for(int64_t tokens, int64_t block_tokens) {
@@ -137,25 +140,13 @@ int64_t blocks_for(int64_t tokens, int64_t block_tokens) {
 
 }  // namespace
 
-double weight_bytes_per_gpu(const Architecture& m, const Deployment& d) {
-  return stage_weight_bytes(m, d, fullest_stage(m, d));
-}
-
-double activation_bytes_per_gpu(const Architecture& m, const Deployment& d) {
-  return stage_activation_bytes(m, d, fullest_stage(m, d));
-}
-
-double kv_bytes_per_token(const Architecture& m, const Deployment& d) {
-  if (m.is_encoder()) return 0;
-  const int64_t layers = m.layers / d.pipeline_parallel;
-  return 2.0 * as_double(layers * kv_heads_per_gpu(m, d.tensor_parallel) * m.head_dim) * bytes_of(d.kv_cache);
+std::vector<int64_t> stage_layers(const Architecture& m, const Deployment& d) {
+  return d.pipeline_partition.empty() ? layers_by_stage(m.layers, d.pipeline_parallel) : d.pipeline_partition;
 }
 
 MemoryPlan plan_memory(const Architecture& m, const Deployment& d, double gpu_bytes, const StackMemory& stack) {
   MemoryPlan plan;
   plan.gpu_bytes = gpu_bytes;
-  plan.weights_bytes = weight_bytes_per_gpu(m, d);
-  plan.activation_bytes = activation_bytes_per_gpu(m, d);
   plan.context_bytes = stack.context_bytes;
   plan.graphs_bytes = stack.graphs_bytes;
   plan.communication_bytes = d.gpus() > 1 ? stack.communication_bytes : 0;
@@ -163,27 +154,32 @@ MemoryPlan plan_memory(const Architecture& m, const Deployment& d, double gpu_by
   // free.
   plan.budget_bytes =
       std::max(0.0, std::min(gpu_bytes * d.gpu_memory_fraction, gpu_bytes - plan.context_bytes - plan.graphs_bytes));
-  plan.kv_bytes_per_token = kv_bytes_per_token(m, d);
+  plan.stages = stage_memory(m, d);
+  // A measured capacity is believed; all that can still be wrong is that the weights alone are too big.
+  plan.kv_given = d.kv_tokens && !m.is_encoder();
+  const double given = plan.kv_given ? as_double(*d.kv_tokens / d.kv_block_tokens) : 0;
+  const double needed = as_double(blocks_for(std::max<int64_t>(1, d.context_tokens), d.kv_block_tokens));
 
-  const double block_bytes = plan.kv_bytes_per_token * as_double(d.kv_block_tokens);
-  const double used = plan.weights_bytes + plan.activation_bytes + plan.communication_bytes;
-  const double room = plan.budget_bytes - used;
-  if (m.is_encoder()) {
-    plan.shortfall_bytes = std::max(0.0, -room);
-  } else if (d.kv_tokens) {
-    // A measured capacity is believed; all that can still be wrong is that the weights alone are too big.
-    plan.kv_given = true;
-    plan.kv_blocks = *d.kv_tokens / d.kv_block_tokens;
-    const int64_t needed = blocks_for(std::max<int64_t>(1, d.context_tokens), d.kv_block_tokens);
-    plan.shortfall_bytes =
-        std::max({0.0, plan.weights_bytes - gpu_bytes, as_double(needed - plan.kv_blocks) * block_bytes});
-  } else {
-    plan.kv_blocks = room > 0 ? static_cast<int64_t>(std::min(room / block_bytes, 1e15)) : 0;
-    const double needed =
-        as_double(blocks_for(std::max<int64_t>(1, d.context_tokens), d.kv_block_tokens)) * block_bytes;
-    plan.shortfall_bytes = std::max(0.0, needed - room);
+  // The fullest stage: where the most is missing, else where the fewest blocks find room.
+  double fewest = std::numeric_limits<double>::infinity(), block_bytes = 0;
+  for (const StageMemory& stage : plan.stages) {
+    const double block = stage.kv_bytes_per_token * as_double(d.kv_block_tokens);
+    const double room = plan.budget_bytes - stage.weights_bytes - stage.activation_bytes - plan.communication_bytes;
+    const double missing =
+        plan.kv_given ? std::max(stage.weights_bytes - gpu_bytes, (needed - given) * block) : needed * block - room;
+    const double blocks = block > 0 ? room / block : room;  // an encoder keeps none
+    const bool fuller = missing > 0 || plan.shortfall_bytes > 0 ? missing > plan.shortfall_bytes : blocks < fewest;
+    if (!fuller) continue;
+    plan.shortfall_bytes = std::max(0.0, missing);
+    fewest = blocks;
+    block_bytes = block;
+    plan.weights_bytes = stage.weights_bytes;
+    plan.activation_bytes = stage.activation_bytes;
+    plan.kv_bytes_per_token = stage.kv_bytes_per_token;
   }
   plan.fits = plan.shortfall_bytes == 0;
+  if (m.is_encoder()) return plan;
+  plan.kv_blocks = static_cast<int64_t>(plan.kv_given ? given : std::clamp(fewest, 0.0, 1e15));
   plan.kv_tokens = plan.kv_blocks * d.kv_block_tokens;
   plan.kv_bytes = as_double(plan.kv_blocks) * block_bytes;
   return plan;
@@ -253,18 +249,18 @@ void smaller_steps(const Search& search, const Deployment& d, std::vector<std::s
   }
 }
 
-// The fewest GPUs that do: tensor parallelism in equal parts of a node, then pipeline stages over it.
+// The fewest pipeline stages that do, and with them the least tensor parallelism, in equal parts of a node.
 void more_gpus(const Search& search, const Deployment& d, const RemedyOptions& options,
                std::vector<std::string>& lines) {
   // Degrees beyond this are no remedy that anybody would buy, and the search stays instant.
   constexpr int64_t kMostGpus = 4096;
   std::optional<Deployment> best;
-  for (int64_t pp = 1; pp <= std::min(search.model.layers, kMostGpus); ++pp) {
-    for (int64_t tp = d.tensor_parallel; tp <= options.gpus_per_node; ++tp) {
+  for (int64_t pp = 1; pp <= std::min(search.model.layers, kMostGpus) && !best; ++pp) {
+    for (int64_t tp = d.tensor_parallel; tp <= options.gpus_per_node && !best; ++tp) {
       Deployment other = d;
       other.tensor_parallel = tp;
       other.pipeline_parallel = pp;
-      if (best && other.gpus() >= best->gpus()) break;
+      if (pp != d.pipeline_parallel) other.pipeline_partition.clear();
       if (options.gpus_per_node % tp != 0 || other.gpus() <= d.gpus() || other.gpus() > kMostGpus) continue;
       if (parallel_problem(search.model, tp, pp, d.expert_parallel) || !search.fits(other)) continue;
       best = other;

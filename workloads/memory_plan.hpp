@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// Does one replica fit, and how many tokens of KV cache does it keep? Terms are per GPU, of the fullest pipeline stage.
+// Does one replica fit, and how many tokens of KV cache does it keep? Terms are per GPU, of the pipeline stage that has
+// room for the fewest KV blocks: every stage keeps that many, as vLLM takes the least over its workers.
 //
 //   budget = min(gpu memory × gpu_memory_fraction, gpu memory − context − graphs)
 //   KV     = budget − weights − activations − communication, in whole blocks   (what vLLM's profile run leaves)
@@ -28,6 +29,7 @@ struct Deployment {
   Precision weights = Precision::bf16;
   Precision kv_cache = Precision::bf16;
   int64_t tensor_parallel = 1, pipeline_parallel = 1, expert_parallel = 1;
+  std::vector<int64_t> pipeline_partition;  // layers of each stage; empty: layers_by_stage()
   int64_t max_batched_tokens = 2048;
   int64_t max_sequences = 256;
   int64_t kv_block_tokens = 16;
@@ -36,6 +38,14 @@ struct Deployment {
   int64_t context_tokens = 0;        // the longest sequence that has to fit (input + output); 0 = one block
 
   int64_t gpus() const { return tensor_parallel * pipeline_parallel; }
+};
+
+// What one GPU of a pipeline stage holds.
+struct StageMemory {
+  int64_t layers = 0;
+  double weights_bytes = 0;
+  double activation_bytes = 0;  // peak of one step
+  double kv_bytes_per_token = 0;
 };
 
 struct MemoryPlan {
@@ -51,6 +61,7 @@ struct MemoryPlan {
   int64_t kv_blocks = 0;  // of the replica (every GPU holds its share of each block)
   int64_t kv_tokens = 0;
   bool kv_given = false;  // kv_tokens came from the scenario, not from the plan
+  std::vector<StageMemory> stages;
 
   bool fits = false;
   double shortfall_bytes = 0;  // missing per GPU; 0 where it fits
@@ -61,12 +72,8 @@ struct MemoryPlan {
 MemoryPlan plan_memory(const Architecture& model, const Deployment& deployment, double gpu_bytes,
                        const StackMemory& stack);
 
-// Bytes of weights on the fullest GPU.
-double weight_bytes_per_gpu(const Architecture& model, const Deployment& deployment);
-// Bytes that one token of KV cache takes on the fullest GPU.
-double kv_bytes_per_token(const Architecture& model, const Deployment& deployment);
-// Peak bytes of activations in one step.
-double activation_bytes_per_gpu(const Architecture& model, const Deployment& deployment);
+// Layers of each stage: the deployment's own partition, or vLLM's.
+std::vector<int64_t> stage_layers(const Architecture& model, const Deployment& deployment);
 
 // Sequences of `context_tokens` that the KV cache holds at once.
 int64_t max_concurrency(int64_t kv_tokens, int64_t kv_block_tokens, int64_t context_tokens);

@@ -5,8 +5,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <deque>
+#include <functional>
 #include <limits>
+#include <queue>
+#include <vector>
 
 #include "sim/base/names.hpp"
 #include "sim/base/random.hpp"
@@ -158,21 +160,44 @@ class OpenStream : public RequestStream {
   bool ended_ = false;
 };
 
-// `users` clients, each with one request under way or thinking; all of them ask at second 0.
+// How long a user pauses between an answer and the next request.
+struct ThinkTime {
+  double mean_s = 0;
+  bool exponential = false;  // else always the mean
+};
+
+ThinkTime read_think_time(const Config& workload) {
+  ThinkTime think;
+  if (workload.kind("think_time") == Config::Kind::table) {
+    think.mean_s = workload.table("think_time").quantity("exponential", Dimension::time);
+    think.exponential = true;
+  } else {
+    think.mean_s = workload.quantity("think_time", Dimension::time, 0);
+  }
+  if (think.mean_s < 0) throw workload.error("think_time", "must not be negative");
+  return think;
+}
+
+// `users` clients, each with one request under way or thinking. They ask for the first time at even distances over
+// `ramp_up_s`.
 class ClosedLoop : public RequestStream {
  public:
-  ClosedLoop(int64_t users, double think_time_s, Prompts prompts, Limits limits)
-      : think_time_s_(think_time_s),
-        prompts_(std::move(prompts)),
-        limits_(limits),
-        ready_s_(static_cast<size_t>(users), 0.0) {}
+  ClosedLoop(int64_t users, ThinkTime think, double ramp_up_s, Prompts prompts, Limits limits, uint64_t seed)
+      : think_(think), random_(seed, "think times"), prompts_(std::move(prompts)), limits_(limits) {
+    std::vector<double> first_s;
+    for (int64_t user = 0; user < users; ++user) {
+      const double start_s = ramp_up_s * static_cast<double>(user) / static_cast<double>(users);
+      if (start_s < limits_.duration_s) first_s.push_back(start_s);
+    }
+    ready_s_ = decltype(ready_s_)({}, std::move(first_s));
+  }
 
   bool next(Request& request) override {
     if (ready_s_.empty() || issued_ == limits_.requests) return false;
     request = {};
     request.id = issued_++;
-    request.arrival_s = ready_s_.front();
-    ready_s_.pop_front();
+    request.arrival_s = ready_s_.top();
+    ready_s_.pop();
     ++under_way_;
     prompts_.complete(request);
     return true;
@@ -180,17 +205,26 @@ class ClosedLoop : public RequestStream {
   bool exhausted() const override { return issued_ == limits_.requests || (ready_s_.empty() && under_way_ == 0); }
   void completed(uint64_t, double time_s) override {
     --under_way_;
-    // One think time for all, so users come back in the order in which they were answered.
-    if (time_s + think_time_s_ < limits_.duration_s) ready_s_.push_back(time_s + think_time_s_);
+    const double ready_s = time_s + (think_.exponential ? random_.exponential(think_.mean_s) : think_.mean_s);
+    if (ready_s < limits_.duration_s) ready_s_.push(ready_s);
+  }
+  bool bring_forward(Request& expected) override {
+    if (ready_s_.empty() || ready_s_.top() >= expected.arrival_s) return false;
+    const double sooner_s = ready_s_.top();
+    ready_s_.pop();
+    ready_s_.push(expected.arrival_s);
+    expected.arrival_s = sooner_s;
+    return true;
   }
   std::optional<uint64_t> expected_requests() const override { return limits_.known_requests(); }
   std::optional<double> expected_duration_s() const override { return limits_.known_duration_s(); }
 
  private:
-  double think_time_s_;
+  ThinkTime think_;
+  RandomStream random_;
   Prompts prompts_;
   Limits limits_;
-  std::deque<double> ready_s_;  // when each idle user asks next
+  std::priority_queue<double, std::vector<double>, std::greater<>> ready_s_;  // when each idle user asks next
   uint64_t issued_ = 0, under_way_ = 0;
 };
 
@@ -262,9 +296,11 @@ std::unique_ptr<RequestStream> make_gamma(const Config& workload, uint64_t seed,
 std::unique_ptr<RequestStream> make_closed_loop(const Config& workload, uint64_t seed,
                                                 const std::filesystem::path& base_folder) {
   const int64_t users = workload.integer("users", {1, 10'000'000});
-  const double think_time_s = workload.quantity("think_time", Dimension::time, 0);
-  return std::make_unique<ClosedLoop>(users, think_time_s, Prompts(workload, false, seed, base_folder),
-                                      read_limits(workload, true));
+  const ThinkTime think = read_think_time(workload);
+  const double ramp_up_s = workload.quantity("ramp_up", Dimension::time, 0);
+  if (ramp_up_s < 0) throw workload.error("ramp_up", "must not be negative");
+  return std::make_unique<ClosedLoop>(users, think, ramp_up_s, Prompts(workload, false, seed, base_folder),
+                                      read_limits(workload, true), seed);
 }
 
 struct Kind {
@@ -277,6 +313,10 @@ constexpr Kind kKinds[] = {{"trace", make_trace}, {"csv", make_csv},           {
 }  // namespace
 
 void RequestStream::completed(uint64_t, double) {}
+
+bool RequestStream::bring_forward(Request&) {
+  return false;
+}
 
 std::unique_ptr<RequestStream> make_request_stream(const Config& workload, uint64_t seed,
                                                    const std::filesystem::path& base_folder) {

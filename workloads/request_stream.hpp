@@ -11,7 +11,7 @@
 // A closed loop's next request depends on answers: call completed() for every request that ends, however it ends
 // (answered, rejected, timed out); where next() says false and exhausted() is false, ask again after the next
 // completed(). Randomness comes from named substreams of the seed ("arrivals", "input lengths", "output lengths",
-// "lengths", "prefixes"), so that a change of one never shifts another. Times in seconds from the start of the run.
+// "lengths", "prefixes", "think times"), so that a change of one never shifts another. Times in seconds from the start of the run.
 
 #include <cstdint>
 #include <filesystem>
@@ -33,6 +33,9 @@ class RequestStream {
   virtual bool exhausted() const = 0;
   // A request ended at `time_s` (calls in order of time). Only a closed loop listens.
   virtual void completed(uint64_t id, double time_s);
+  // After completed(): whether somebody now asks before `expected`, the last request handed out, which has not arrived
+  // yet. Then it takes that user's time of arrival. Users are alike, so requests stay numbered in order of arrival.
+  virtual bool bring_forward(Request& expected);
   // How many requests will come in all, and for how long they arrive, where that is known beforehand (for progress).
   virtual std::optional<uint64_t> expected_requests() const { return std::nullopt; }
   virtual std::optional<double> expected_duration_s() const { return std::nullopt; }

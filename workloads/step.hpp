@@ -43,8 +43,8 @@ inline constexpr size_t kOperatorClasses = 8;
 inline constexpr std::array<std::string_view, kOperatorClasses> kOperatorClassNames{
     "matmul", "prefill_attention", "decode_attention", "moe", "elementwise", "output_head", "all_reduce", "host"};
 
-// The price of one step. Every pipeline stage holds an equal run of layers; `layers_s` is all of them together, so a
-// stage takes layers_s × (its layers / all layers), the first one embedding_s more, the last one head_s more, and each
+// The price of one step. `layers_s` is all layers together, so a pipeline stage
+// takes layers_s × (its layers / all layers), the first one embedding_s more, the last one head_s more, and each
 // host_s.
 struct StepPrice {
   double embedding_s = 0;

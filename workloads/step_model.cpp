@@ -101,7 +101,8 @@ void StepModel::Impl::add(Sink& out, std::string_view name, OperatorClass kind, 
 }
 
 Price StepModel::Impl::all_reduce(double bytes, bool in_graph) const {
-  return options_.all_reduce ? options_.all_reduce(bytes) : cost_.all_reduce(options_.tensor_parallel, bytes, in_graph);
+  return options_.collective ? options_.collective(Collective::all_reduce, bytes)
+                             : cost_.all_reduce(options_.tensor_parallel, bytes, in_graph);
 }
 
 // Everything of the layers but attention itself.
@@ -169,8 +170,8 @@ void StepModel::Impl::head_operators(double rows, Sink& out) const {
       2 * rows * part * hidden_, 2 * part * hidden_);
   if (options_.tensor_parallel > 1) {
     const double bytes = 2 * rows * vocabulary;
-    const Price gather = options_.all_reduce
-                             ? options_.all_reduce(bytes / 2)
+    const Price gather = options_.collective
+                             ? options_.collective(Collective::all_gather, bytes)
                              : cost_.collective(Collective::all_gather, options_.tensor_parallel, bytes);
     add(out, "logits gather", OperatorClass::output_head, gather, 1, 0, bytes);
   }

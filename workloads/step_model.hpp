@@ -33,9 +33,9 @@ struct StepModelOptions {
   int tensor_parallel = 1;
   int expert_parallel =
       1;  // MoE experts spread over this many of the tensor_parallel GPUs, the rest splits each expert
-  // Replaces the profile's all-reduce, for replicas that span nodes or have no NVLink: seconds for `bytes` on every
-  // GPU.
-  std::function<Price(double bytes)> all_reduce = {};
+  // Replaces the profile's collectives, for replicas that span nodes or have no NVLink; `bytes` as nccl-tests counts
+  // them.
+  std::function<Price(Collective kind, double bytes)> collective = {};
 };
 
 // One line of a step's breakdown, summed over layers.

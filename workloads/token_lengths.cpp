@@ -12,6 +12,8 @@ namespace dssim {
 namespace {
 
 constexpr int64_t kMostTokens = 100'000'000;
+constexpr std::string_view kForms =
+    "{ uniform = { min, max } }, { lognormal = { median, sigma, max } } or { empirical = \"trace or file\" }";
 
 // A name of the catalogue, or a path from the scenario's folder.
 std::filesystem::path resolve_trace(const Config& table, const std::string& name,
@@ -29,18 +31,23 @@ std::filesystem::path resolve_trace(const Config& table, const std::string& name
 TokenDistribution::TokenDistribution(const Config& table, const std::filesystem::path& base_folder) {
   if (table.kind("tokens") != Config::Kind::table) {
     if (table.kind("tokens") != Config::Kind::integer && table.kind("tokens") != Config::Kind::absent)
-      throw table.error(
-          "tokens",
-          "must be a whole number, { lognormal = { median, sigma, max } } or { empirical = \"trace or file\" }");
+      throw table.error("tokens", fmt::format("must be a whole number, {}", kForms));
     tokens_ = table.integer("tokens", {1, kMostTokens});
     return;
   }
   const Config tokens = table.table("tokens");
+  const auto uniform = tokens.find_table("uniform");
   const auto lognormal = tokens.find_table("lognormal");
   const auto empirical = tokens.find_text("empirical");
-  if (lognormal.has_value() == empirical.has_value())
-    throw table.error("tokens",
-                      "must be either { lognormal = { median, sigma, max } } or { empirical = \"trace or file\" }");
+  if (uniform.has_value() + lognormal.has_value() + empirical.has_value() != 1)
+    throw table.error("tokens", fmt::format("must be one of {}", kForms));
+  if (uniform) {
+    kind_ = Kind::uniform;
+    least_ = uniform->integer("min", {1, kMostTokens});
+    tokens_ = uniform->integer("max", {1, kMostTokens});
+    if (least_ > tokens_) throw uniform->error("min", fmt::format("{} is above max = {}", least_, tokens_));
+    return;
+  }
   if (lognormal) {
     kind_ = Kind::lognormal;
     median_ = lognormal->number("median", {1, static_cast<double>(kMostTokens)});
@@ -69,6 +76,8 @@ int64_t TokenDistribution::draw(RandomStream& random, int32_t TokenPair::*side) 
   switch (kind_) {
     case Kind::constant:
       return tokens_;
+    case Kind::uniform:
+      return least_ + static_cast<int64_t>(random.below(static_cast<uint64_t>(tokens_ - least_ + 1)));
     case Kind::lognormal: {
       const double longest = static_cast<double>(tokens_);
       return static_cast<int64_t>(std::clamp(std::round(random.lognormal(median_, sigma_)), 1.0, longest));

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// How many tokens a prompt or an answer has: a number, a lognormal distribution, or lengths drawn from a recorded
-// trace.
+// How many tokens a prompt or an answer has: a number, a distribution, or lengths drawn from a recorded trace.
 //
 //   tokens = 575
 //   tokens = { lognormal = { median = 400, sigma = 1.1, max = 4096 } }   rounded; at least 1, cut to max
+//   tokens = { uniform = { min = 819, max = 1024 } }                     each whole number as likely as any other
 //   tokens = { empirical = "azure-2023-conv" }                           a trace of the catalogue, or a file
 //
 // Where prompt and answer name the same trace, its rows are drawn as pairs, so that long prompts keep their answers.
@@ -40,9 +40,10 @@ class TokenDistribution {
   const std::vector<TokenPair>& rows() const { return rows_; }
 
  private:
-  enum class Kind { constant, lognormal, empirical };
+  enum class Kind { constant, uniform, lognormal, empirical };
   Kind kind_ = Kind::constant;
-  int64_t tokens_ = 0;  // the constant, or the lognormal's max
+  int64_t tokens_ = 0;  // the constant, or the distribution's max
+  int64_t least_ = 0;   // the uniform's min
   double median_ = 0, sigma_ = 0;
   std::string file_;
   std::vector<TokenPair> rows_;

@@ -49,18 +49,16 @@ ProtocolCost protocol_cost(Protocol protocol, const CollectiveGroup& group, cons
   return cost;
 }
 
-// `volume` bytes per byte of the call leave every GPU of every domain for the next one in it, whatever the links:
-// round a ring where there is a switch, to every other member where each pair has a link, along a chain over PCIe.
+// `volume` bytes per byte of the call leave every GPU of every domain for others in it, whatever the links: round a
+// ring where there is a switch, over all its links at once in a mesh, along a chain over PCIe.
 void spread_inside(const CollectiveGroup& group, double volume, bool closed, const EdgeSink& edge) {
+  if (group.mesh) {
+    for (const auto& link : group.mesh_links) edge(link.from, link.to, volume * link.share);
+    return;
+  }
   for (const auto& members : group.domains) {
     const size_t n = members.size();
     if (n < 2) continue;
-    if (group.mesh) {
-      for (const int from : members)
-        for (const int to : members)
-          if (from != to) edge(from, to, volume / static_cast<double>(n - 1));
-      continue;
-    }
     for (size_t i = 0; i + (closed ? 0 : 1) < n; ++i) edge(members[i], members[(i + 1) % n], volume);
   }
 }

@@ -31,6 +31,26 @@ std::vector<int> heads_of(const Cluster& cluster, const std::vector<int>& member
   return heads;
 }
 
+// Empty where some member has no link to another one of its domain.
+std::vector<CollectiveGroup::MeshLink> mesh_links(const ClusterNetwork& network, const CollectiveGroup& group) {
+  std::vector<CollectiveGroup::MeshLink> links;
+  Route route;
+  for (const auto& members : group.domains) {
+    for (const int from : members) {
+      const size_t first = links.size();
+      double all = 0;
+      for (const int to : members) {
+        if (to == from || network.walk(network.gpu(from), network.gpu(to), route) != PathKind::nvlink) continue;
+        links.push_back({from, to, network.link_bytes_per_s(route.links.front())});
+        all += links.back().share;
+      }
+      if (all == 0) return {};
+      for (size_t i = first; i < links.size(); ++i) links[i].share /= all;
+    }
+  }
+  return links;
+}
+
 void find_links(const Cluster& cluster, const ClusterNetwork& network, CollectiveGroup& group) {
   const auto& members = *std::max_element(group.domains.begin(), group.domains.end(),
                                           [](auto& a, auto& b) { return a.size() < b.size(); });
@@ -41,7 +61,9 @@ void find_links(const Cluster& cluster, const ClusterNetwork& network, Collectiv
     group.nvlink = network.path(network.gpu(members[i]), network.gpu(next)).kind == PathKind::nvlink;
   }
   const Interconnect kind = cluster.node.interconnect;
-  group.mesh = group.nvlink && (kind == Interconnect::nvlink_mesh || kind == Interconnect::xgmi_mesh);
+  if (members.size() > 1 && network.is_mesh()) group.mesh_links = mesh_links(network, group);
+  group.mesh = !group.mesh_links.empty();
+  group.nvlink = group.nvlink || group.mesh;
   group.switched = group.nvlink && !group.mesh && kind != Interconnect::nvlink_pairs;
 }
 

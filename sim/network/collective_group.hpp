@@ -21,12 +21,19 @@ struct CollectiveGroup {
   std::vector<std::vector<int>> heads;
   // The torus whose nodes are the domains, in that order; nothing for a part of a torus.
   std::optional<TorusShape> torus;
+  // The pairs of a mesh that have links, and which share of `from`'s links inside its domain leads to `to`. Not every
+  // pair needs one (the eight GPUs of a DGX-1V reach four others each).
+  struct MeshLink {
+    int from, to;
+    double share;
+  };
+  std::vector<MeshLink> mesh_links;
   int gpus = 0;
   int rails = 0;           // 0 for a single domain
   int largest_domain = 0;  // members
   bool nvlink = false;     // neighbours inside a domain reach each other over NVLink or xGMI
   bool switched = false;   // … through a switch, so that any pair has the full rate
-  bool mesh = false;       // … over a link of its own for each pair
+  bool mesh = false;       // … over links of their own between pairs: mesh_links
   bool domain_spans_nodes = false;
   bool gpu_direct = true;
   double extra_network_s = 0;  // latency between domains beyond InfiniBand's (NCCL's hop figures include that)

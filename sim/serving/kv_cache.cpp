@@ -3,11 +3,16 @@
 
 #include <algorithm>
 #include <cassert>
+#include <utility>
 
 namespace dssim {
 
 KvCache::KvCache(int64_t total_blocks, int64_t block_tokens, bool prefix_caching)
-    : total_(total_blocks), block_tokens_(block_tokens), free_(0), prefix_caching_(prefix_caching) {
+    : total_(total_blocks),
+      block_tokens_(block_tokens),
+      free_(0),
+      prefix_caching_(prefix_caching),
+      buckets_(64, kNone) {
   assert(total_blocks >= 0 && block_tokens > 0);
   append_unhashed(total_blocks);
 }
@@ -53,21 +58,70 @@ void KvCache::append_unhashed(int64_t n) {
   append(node);
 }
 
+uint32_t KvCache::find(uint64_t hash) const {
+  uint32_t node = buckets_[hash & (buckets_.size() - 1)];
+  while (node != kNone && nodes_[node].hash != hash) node = nodes_[node].next_in_bucket;
+  return node;
+}
+
+void KvCache::make_findable(uint32_t node) {
+  Node& n = nodes_[node];
+  const uint32_t first = find(n.hash);
+  if (first != kNone) {
+    n.next_copy = first;
+    n.previous_copy = nodes_[first].previous_copy;
+    nodes_[n.previous_copy].next_copy = node;
+    nodes_[first].previous_copy = node;
+    return;
+  }
+  if (++hashes_ > buckets_.size()) grow();
+  n.previous_copy = n.next_copy = node;
+  n.next_in_bucket = std::exchange(bucket(n.hash), node);
+}
+
+void KvCache::forget(uint32_t node) {
+  const Node& n = nodes_[node];
+  uint32_t* link = &bucket(n.hash);
+  while (nodes_[*link].hash != n.hash) link = &nodes_[*link].next_in_bucket;
+  if (n.next_copy == node) {
+    *link = n.next_in_bucket;
+    --hashes_;
+    return;
+  }
+  if (*link == node) {
+    nodes_[n.next_copy].next_in_bucket = n.next_in_bucket;
+    *link = n.next_copy;
+  }
+  nodes_[n.previous_copy].next_copy = n.next_copy;
+  nodes_[n.next_copy].previous_copy = n.previous_copy;
+}
+
+void KvCache::grow() {
+  const std::vector<uint32_t> old = std::exchange(buckets_, std::vector<uint32_t>(4 * buckets_.size(), kNone));
+  for (uint32_t node : old)
+    while (node != kNone) {
+      const uint32_t next = nodes_[node].next_in_bucket;
+      nodes_[node].next_in_bucket = std::exchange(bucket(nodes_[node].hash), node);
+      node = next;
+    }
+}
+
 KvCache::Match KvCache::match(std::span<const uint64_t> hashes) const {
   Match found;
   if (!prefix_caching_) return found;
   for (const uint64_t hash : hashes) {
-    const auto it = node_of_hash_.find(hash);
-    if (it == node_of_hash_.end()) break;
+    const uint32_t node = find(hash);
+    if (node == kNone) break;
     ++found.blocks;
-    if (nodes_[it->second].holders == 0) ++found.evictable;
+    if (nodes_[node].holders == 0) ++found.evictable;
   }
   return found;
 }
 
 void KvCache::hold(std::span<const uint64_t> hashes, int64_t blocks, HashedBlocks& held) {
   for (int64_t i = 0; i < blocks; ++i) {
-    const uint32_t node = node_of_hash_.at(hashes[static_cast<size_t>(i)]);
+    const uint32_t node = find(hashes[static_cast<size_t>(i)]);
+    assert(node != kNone);
     if (nodes_[node].holders++ == 0) unlink(node);
     held.push_back(node);
   }
@@ -85,7 +139,7 @@ void KvCache::take(int64_t n) {
       continue;
     }
     const uint32_t index = oldest_;
-    if (node.cached) node_of_hash_.erase(node.hash);
+    if (node.cached) forget(index);
     unlink(index);
     unused_nodes_.push_back(index);
   }
@@ -94,15 +148,12 @@ void KvCache::take(int64_t n) {
 void KvCache::publish(std::span<const uint64_t> hashes, int64_t blocks, HashedBlocks& held) {
   if (!prefix_caching_) return;
   for (auto i = static_cast<int64_t>(held.size()); i < blocks; ++i) {
-    const uint64_t hash = hashes[static_cast<size_t>(i)];
-    const auto [it, added] = node_of_hash_.try_emplace(hash, kNone);
-    if (!added) return;
     const uint32_t node = new_node();
-    it->second = node;
-    nodes_[node].hash = hash;
+    nodes_[node].hash = hashes[static_cast<size_t>(i)];
     nodes_[node].count = 1;
     nodes_[node].cached = true;
     nodes_[node].holders = 1;
+    make_findable(node);
     held.push_back(node);
   }
 }

@@ -5,6 +5,8 @@
 //
 // With prefix caching, a full block of a prompt is known by the hash of everything up to its end. A block is shared
 // while sequences hold it; when the last one lets go it stays findable until the space is needed, oldest first (LRU).
+// The same block computed twice is there twice, and the first copy is the one found: vLLM does not merge them either
+// (vllm/v1/core/block_pool.py, 0.8 to 0.19).
 // Blocks of generated tokens have no hash (their text is unknown), but they pass through the same LRU order when they
 // are freed, as they do in vLLM, and so push older cached blocks out.
 //
@@ -12,7 +14,6 @@
 
 #include <cstdint>
 #include <span>
-#include <unordered_map>
 #include <vector>
 
 namespace dssim {
@@ -40,9 +41,7 @@ class KvCache {
   void hold(std::span<const uint64_t> hashes, int64_t blocks, HashedBlocks& held);
   // Takes `n` free blocks, evicting the oldest unheld cached ones; n ≤ free_blocks().
   void take(int64_t n);
-  // Makes taken blocks findable: block i of the sequence, for i from held.size(), gets hashes[i], up to `blocks`. A
-  // hash that is known already stops it there (two sequences computed the same block at once; the second copy stays
-  // unhashed).
+  // Makes taken blocks findable: block i of the sequence, for i from held.size(), gets hashes[i], up to `blocks`.
   void publish(std::span<const uint64_t> hashes, int64_t blocks, HashedBlocks& held);
   // Gives everything back: `unhashed` blocks and the hashed ones, last block first, so that a prefix outlives its
   // suffixes.
@@ -54,7 +53,9 @@ class KvCache {
   struct Node {
     uint64_t hash = 0;
     uint32_t previous = kNone, next = kNone;
-    int64_t count = 0;  // 1 for a cached block
+    uint32_t next_in_bucket = kNone;                    // of the first copy
+    uint32_t previous_copy = kNone, next_copy = kNone;  // a ring, in order of publication
+    int64_t count = 0;                                  // 1 for a cached block
     uint32_t holders = 0;
     bool cached = false;
   };
@@ -65,12 +66,20 @@ class KvCache {
   void unlink(uint32_t node);
   void append_unhashed(int64_t n);
 
+  // Cached nodes by hash: the first copy of each in a chain of its bucket (a power of two), the others in its ring.
+  uint32_t& bucket(uint64_t hash) { return buckets_[hash & (buckets_.size() - 1)]; }
+  uint32_t find(uint64_t hash) const;  // kNone where there is none
+  void make_findable(uint32_t node);
+  void forget(uint32_t node);
+  void grow();
+
   int64_t total_, block_tokens_, free_;
   bool prefix_caching_;
   std::vector<Node> nodes_;
   std::vector<uint32_t> unused_nodes_;
   uint32_t oldest_ = kNone, newest_ = kNone;
-  std::unordered_map<uint64_t, uint32_t> node_of_hash_;
+  std::vector<uint32_t> buckets_;
+  size_t hashes_ = 0;  // different ones
 };
 
 }  // namespace dssim

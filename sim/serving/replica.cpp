@@ -24,6 +24,8 @@ void ReplicaUsage::add(const ReplicaUsage& other) {
   prefill_tokens += other.prefill_tokens;
   peak_kv_blocks = std::max(peak_kv_blocks, other.peak_kv_blocks);
   kv_block_seconds += other.kv_block_seconds;
+  hand_over_s += other.hand_over_s;
+  frontend_s += other.frontend_s;
 }
 
 Replica::Replica(Simulation& simulation, const ReplicaShape& shape, Scheduler scheduler, StepModel& steps,
@@ -75,13 +77,24 @@ StepPrice Replica::price_step(int batch) {
   usage_.prefill_tokens += static_cast<double>(prefill_tokens);
   usage_.peak_kv_blocks = std::max(usage_.peak_kv_blocks, held);
   usage_.kv_block_seconds += static_cast<double>(held) * total;
+  double answers = static_cast<double>(shape.decode_sequences);
+  for (const auto& chunk : shape.prefill) answers += chunk.ends_prompt;
+  flights_[static_cast<size_t>(batch)].answers = answers;
   flights_[static_cast<size_t>(batch)].tokens = static_cast<double>(shape.decode_sequences + prefill_tokens);
   return price;
 }
 
 void Replica::complete(int batch, double now_s) {
-  scheduler_.complete(batch, now_s);
+  scheduler_.complete(batch, delivered_at(flights_[static_cast<size_t>(batch)].answers, now_s));
   report_ended();
+}
+
+// The front end turns a step's tokens into text and messages one after the other, and sends them when it has them all. A
+// backlog grows where steps end faster; the engine does not wait for it.
+double Replica::delivered_at(double tokens, double now_s) {
+  usage_.frontend_s += tokens * shape_.frontend_token_s;
+  frontend_free_s_ = std::max(frontend_free_s_, now_s) + tokens * shape_.frontend_token_s;
+  return frontend_free_s_;
 }
 
 // Beside those of a step that ended: the refused, and the timed out, which planning finds.
@@ -112,7 +125,7 @@ void Replica::run_single_stage() {
 // ------------------------------------------------------------------------------------------------------ several stages
 
 double Replica::stage_time(const Flight& flight, int stage) const {
-  double seconds = flight.price.layers_s / shape_.pipeline_parallel + flight.price.host_s;
+  double seconds = flight.price.layers_s * shape_.layer_share[static_cast<size_t>(stage)] + flight.price.host_s;
   if (stage == 0) seconds += flight.price.embedding_s;
   if (stage == shape_.pipeline_parallel - 1) seconds += flight.price.head_s;
   return seconds;
@@ -148,6 +161,7 @@ void Replica::leave_stage(int batch) {
   }
   const int tp = shape_.tensor_parallel;
   flight.transfers_left = tp;
+  flight.left_s = simulation_.now();
   const double bytes = flight.tokens * shape_.activation_bytes_per_token / tp;
   for (int rank = 0; rank < tp; ++rank) {
     const int from = shape_.stage_gpus[static_cast<size_t>(stage)] + rank;
@@ -166,6 +180,7 @@ void Replica::on_event(uint64_t tag) {
   } else if (static_cast<Tag>(tag >> 32) == Tag::stage_done) {
     leave_stage(batch);
   } else if (--flight.transfers_left == 0) {
+    usage_.hand_over_s += simulation_.now() - flight.left_s;
     arrive(batch, flight.stage + 1);
   }
   launch_batches();

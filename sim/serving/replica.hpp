@@ -9,8 +9,8 @@
 // by one.
 //
 // With p stages, p batches are in flight. A step passes the stages in order; a stage works on one batch at a time;
-// between stages the activations cross the links as flows. A stage holds layers/p of the layers, the first the
-// embedding too, the last the output head.
+// between stages the activations cross the links as flows. A stage takes its share of the layers' time, the first the
+// embedding's too, the last the output head's.
 
 #include <cstdint>
 #include <deque>
@@ -35,10 +35,12 @@ class RequestSink {
 struct ReplicaShape {
   int tensor_parallel = 1;
   int pipeline_parallel = 1;
-  std::vector<int> stage_gpus;  // first GPU of each stage; its tensor-parallel ranks follow
+  std::vector<int> stage_gpus;      // first GPU of each stage; its tensor-parallel ranks follow
+  std::vector<double> layer_share;  // of each stage: its layers / all layers
   // What one token hands to the next stage, summed over its tensor-parallel ranks.
   double activation_bytes_per_token = 0;
-  bool work_ahead = true;  // off: every step goes through the event queue (a test's reference)
+  double frontend_token_s = 0;  // the front end's work on each token it sends; it has one thread
+  bool work_ahead = true;       // off: every step goes through the event queue (a test's reference)
 };
 
 // Sums over a replica's steps, for the report.
@@ -52,6 +54,8 @@ struct ReplicaUsage {
   double prefill_tokens = 0;
   int64_t peak_kv_blocks = 0;
   double kv_block_seconds = 0;  // held blocks integrated over step time
+  double hand_over_s = 0;       // steps' activations on their way between pipeline stages
+  double frontend_s = 0;        // its front end at work on tokens to send
   void add(const ReplicaUsage& other);
 };
 
@@ -73,8 +77,9 @@ class Replica final : public EventHandler {
     bool active = false;
     int stage = 0;
     int transfers_left = 0;
+    double left_s = 0;  // its last stage
     StepPrice price;
-    double tokens = 0;
+    double tokens = 0, answers = 0;  // processed; sent to clients when it ends
   };
   struct Stage {
     bool busy = false;
@@ -84,6 +89,7 @@ class Replica final : public EventHandler {
   StepPrice price_step(int batch);
   void run_single_stage();
   void complete(int batch, double now_s);
+  double delivered_at(double tokens, double now_s);
   void report_ended();
   void launch_batches();
   void arrive(int batch, int stage);
@@ -101,6 +107,7 @@ class Replica final : public EventHandler {
   std::vector<Stage> stages_;
   int stages_busy_ = 0;
   double busy_since_s_ = 0;
+  double frontend_free_s_ = 0;
   ReplicaUsage usage_;
   StepUsage step_usage_;
 };

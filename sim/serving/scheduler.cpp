@@ -307,10 +307,6 @@ void Scheduler::finish_decode_step(int batch, double now_s) {
 void Scheduler::finish_chunk(const PlannedChunk& planned, double now_s) {
   Sequence& s = sequences_[planned.sequence];
   s.prefilled += planned.chunk.new_tokens;
-  if (s.reserved_blocks == 0) {
-    const auto full = std::min<int64_t>(s.prefilled / kv_.block_tokens(), static_cast<int64_t>(s.hashes.size()));
-    kv_.publish(s.hashes, full, s.held);
-  }
   if (s.prefilled < s.prompt_tokens) return;
   auto& prefilling = batches_[static_cast<size_t>(s.batch)].prefilling;
   prefilling.erase(std::find(prefilling.begin(), prefilling.end(), planned.sequence));

@@ -96,7 +96,7 @@ class Scheduler {
   // Decides the next step of `batch`, which must not be in flight; empty where there is nothing it can do now.
   const StepPlan& plan(int batch, double now_s);
   StepShape shape(int batch) const;
-  // The planned step of `batch` ended at `now_s`.
+  // The planned step of `batch` ended, and its tokens are with the clients at `now_s`.
   void complete(int batch, double now_s);
 
   // Requests that ended since the last clear_ended(), in the order they did.

@@ -51,12 +51,17 @@ bool Scheduler::decode(int batch) {
   return preempted;
 }
 
+// Blocks of a prompt can be shared as soon as their chunk is planned: whoever finds them runs in the same step or later.
 void Scheduler::plan_chunk(uint32_t index, int64_t new_tokens) {
-  const Sequence& s = sequences_[index];
+  Sequence& s = sequences_[index];
   Batch& b = batches_[static_cast<size_t>(s.batch)];
   const PrefillChunk chunk{new_tokens, s.prefilled, s.prefilled + new_tokens == s.prompt_tokens};
   b.plan.chunks.push_back({index, chunk});
   b.plan.shapes.push_back(chunk);
+  if (s.reserved_blocks > 0) return;
+  const auto full =
+      std::min<int64_t>((s.prefilled + new_tokens) / kv_.block_tokens(), static_cast<int64_t>(s.hashes.size()));
+  kv_.publish(s.hashes, full, s.held);
 }
 
 bool Scheduler::continue_prefills(int batch, int64_t& budget) {
@@ -126,11 +131,6 @@ void Scheduler::admit(int batch, int64_t& budget, bool whole_prompts, double now
     if (!try_admit(index, batch, budget, whole_prompts, alone, now_s)) return;
     waiting_.pop_front();
     --waiting_count_;
-    // Blocks of this prompt can be shared from now on: whoever finds them runs in the same step or later.
-    Sequence& s = sequences_[index];
-    const auto full = std::min<int64_t>((s.prefilled + b.plan.chunks.back().chunk.new_tokens) / kv_.block_tokens(),
-                                        static_cast<int64_t>(s.hashes.size()));
-    kv_.publish(s.hashes, full, s.held);
   }
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "sim/serving/service.hpp"
 
+#include <algorithm>
+
 #include "sim/base/error.hpp"
 
 namespace dssim {
@@ -20,10 +22,15 @@ void Service::add_replica(const ReplicaShape& shape, Scheduler scheduler, StepMo
 void Service::expect_next() {
   if (expecting_ || !stream_.next(next_)) return;
   expecting_ = true;
-  simulation_.at(next_.arrival_s + frontend_latency_s_, *this);
+  await_expected();
 }
 
-void Service::on_event(uint64_t) {
+void Service::await_expected() {
+  simulation_.at(next_.arrival_s + frontend_latency_s_, *this, ++awaited_);
+}
+
+void Service::on_event(uint64_t tag) {
+  if (tag != awaited_) return;
   const Request request = next_;
   expecting_ = false;
   expect_next();
@@ -40,9 +47,10 @@ void Service::request_ended(const RequestRecord& record) {
   refused_at_s_ = simulation_.now();
   if (refusals_at_once_ > kRefusalsAtOnce)
     throw cannot_run(
-        "every request is refused at once and its user asks again at once: the requests are too long or the queue too short "
-        "for this service; give the users a workload.think_time, or admit more");
-  stream_.completed(record.id, simulation_.now());
+        "every request is refused at once and its user asks again at once: the requests are too long or the queue too "
+        "short for this service; give the users a workload.think_time, or admit more");
+  stream_.completed(record.id, std::max(simulation_.now(), record.done_s));
+  if (expecting_ && stream_.bring_forward(next_)) await_expected();
   expect_next();
 }
 

@@ -40,6 +40,7 @@ class Service final : public EventHandler, public RequestSink {
 
  private:
   void expect_next();
+  void await_expected();
 
   Simulation& simulation_;
   RequestStream& stream_;
@@ -49,6 +50,7 @@ class Service final : public EventHandler, public RequestSink {
   std::vector<std::unique_ptr<Replica>> replicas_;
   Request next_;
   bool expecting_ = false;
+  uint64_t awaited_ = 0;          // tag of the event that brings next_; earlier ones are void
   int64_t refusals_at_once_ = 0;  // in a row, without time moving on
   double refused_at_s_ = -1;
 };

@@ -25,6 +25,24 @@ void add_decode_evidence(const BottleneckInput& in, Bottleneck& found) {
                                        percent(u.memory_bandwidth), format_bandwidth(in.gpu_bytes_per_s)));
 }
 
+void add_overload_evidence(const BottleneckInput& in, Bottleneck& found) {
+  const uint64_t timed_out = in.summary.timed_out(), refused = in.summary.rejected() - timed_out;
+  if (in.summary.rejected() == 0) return;
+  const double offered = static_cast<double>(in.summary.offered_count());
+  std::string lost;
+  if (timed_out > 0) lost = fmt::format("{} of requests time out", percent(static_cast<double>(timed_out) / offered));
+  if (refused > 0)
+    lost += fmt::format("{}{} {}", lost.empty() ? "" : ", ", percent(static_cast<double>(refused) / offered),
+                        lost.empty() ? "of requests are refused" : "are refused");
+  found.evidence.push_back(lost);
+}
+
+void add_hand_over_evidence(const BottleneckInput& in, Bottleneck& found) {
+  if (in.stages > 1)
+    found.evidence.push_back(fmt::format("a step takes {} in its {} stages and {} on the links between them",
+                                         format_time(in.mean_step_s), in.stages, format_time(in.mean_hand_over_s)));
+}
+
 std::string gpu_work_name(const BottleneckInput& in) {
   if (in.utilisation.mean_decode_sequences == 0) return "compute in prefill";
   const double decode = in.decode_only_share;
@@ -47,6 +65,14 @@ Bottleneck find_bottleneck(const BottleneckInput& in) {
   if (queueing)
     found.evidence.push_back(fmt::format("requests wait {} in the queue on average, {} of their latency",
                                          format_time(queue_s), percent(queue_s / e2e_s)));
+  add_overload_evidence(in, found);
+  if (in.frontend_share > std::max(0.5, in.utilisation.gpu)) {
+    found.name = "front end";
+    found.evidence.push_back(
+        fmt::format("its one thread is at work on tokens {} of the time, the GPUs {}; more replicas would share it",
+                    percent(in.frontend_share), percent(in.utilisation.gpu)));
+    return found;
+  }
   if (queueing && (in.utilisation.kv_cache >= 0.9 || in.summary.preemptions() > 0)) {
     found.name = "KV cache capacity";
     found.evidence.push_back(fmt::format("{} of the KV blocks are in use on average; {} preemptions",
@@ -61,9 +87,13 @@ Bottleneck find_bottleneck(const BottleneckInput& in) {
     add_decode_evidence(in, found);
     return found;
   }
+  add_hand_over_evidence(in, found);
+  const auto stages = static_cast<double>(in.stages);
   const double reduce = share(in, OperatorClass::all_reduce), host = share(in, OperatorClass::host);
   const double gpu_work = 1 - reduce - host;
-  if (reduce > gpu_work && reduce >= host) {
+  if (in.stages > 1 && in.mean_hand_over_s / (stages - 1) > in.mean_step_s / stages) {
+    found.name = "links between pipeline stages";
+  } else if (reduce > gpu_work && reduce >= host) {
     found.name = "all-reduce between tensor-parallel GPUs";
     found.evidence.push_back(fmt::format("all-reduce takes {} of step time", percent(reduce)));
   } else if (host > gpu_work) {
@@ -78,7 +108,7 @@ Bottleneck find_bottleneck(const BottleneckInput& in) {
                     percent(share(in, OperatorClass::matmul) + share(in, OperatorClass::moe))));
     add_decode_evidence(in, found);
   }
-  if (!queueing)
+  if (!queueing && in.summary.rejected() == 0)
     found.evidence.push_back(
         fmt::format("requests hardly wait; replicas are at work {} of the time", percent(in.utilisation.gpu)));
   return found;

@@ -4,12 +4,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <numeric>
 #include <set>
 
 #include "sim/base/names.hpp"
-#include "sim/network/ring_all_reduce.hpp"
 #include "sim/storage/model_load.hpp"
 
 namespace dssim {
@@ -32,38 +32,63 @@ Setup describe(const Scenario& scenario, const CostModel& cost) {
                                  scenario.serving.replicas == 1 ? "" : "s", d.gpus(), d.gpus() == 1 ? "" : "s");
   if (d.tensor_parallel > 1) setup.deployment += fmt::format(", tensor parallel {}", d.tensor_parallel);
   if (d.pipeline_parallel > 1) setup.deployment += fmt::format(", pipeline parallel {}", d.pipeline_parallel);
+  if (const auto layers = stage_layers(scenario.model.architecture, d);
+      std::adjacent_find(layers.begin(), layers.end(), std::not_equal_to<>()) != layers.end())
+    setup.deployment += fmt::format(" ({} layers)", fmt::join(layers, " + "));
   if (d.expert_parallel > 1) setup.deployment += fmt::format(", expert parallel {}", d.expert_parallel);
   setup.deployment += fmt::format(", {}", scenario.serving.policy);
   setup.stack = cost.stack().name;
   return setup;
 }
 
-// The stacks' all-reduce tables were measured over NVSwitch; any other path is priced from its own links.
-bool needs_network_all_reduce(const Scenario& scenario, const Placement& placement) {
+// The stacks' collectives were measured over NVSwitch; any other path is priced from its own links.
+bool needs_network_collectives(const Scenario& scenario, const Placement& placement) {
   return scenario.deployment.tensor_parallel > 1 &&
          (placement.tensor_groups_span_nodes || scenario.cluster.node.interconnect != Interconnect::nvswitch);
 }
 
-std::function<Price(double)> network_all_reduce(const ClusterNetwork& network, int first_gpu, int gpus) {
-  std::vector<int> group(static_cast<size_t>(gpus));
-  std::iota(group.begin(), group.end(), first_gpu);
-  return [ring = RingAllReduce(network, group)](double bytes) { return Price{ring.time_s(bytes), Coverage::outside}; };
+// Prices of one group's collectives. Only a group on a switch is like those that the tables were measured on; for any
+// other they are left out, so that they are not named as a source. In a node without one NCCL takes its ring: by its own
+// estimate a tree keeps 0.46 of the links' rate there, a ring n / 2(n−1) (src/graph/tuning.cc).
+std::unique_ptr<CollectiveModel> collectives_of(const Cluster& cluster, const ClusterNetwork& network,
+                                                const std::vector<int>& group) {
+  CollectiveOptions options;
+  auto model = std::make_unique<CollectiveModel>(cluster, network, options);
+  if (model->time({CollectiveKind::all_reduce, 1e6, group}).measured) return model;
+  options.tables = false;
+  if (group.size() <= static_cast<size_t>(cluster.gpus_per_node())) options.algorithm = "ring";
+  return std::make_unique<CollectiveModel>(cluster, network, options);
+}
+
+std::function<Price(Collective, double)> network_collectives(const CollectiveModel& model, std::vector<int> group) {
+  return [&model, group = std::move(group)](Collective kind, double bytes) {
+    constexpr CollectiveKind kKinds[] = {CollectiveKind::all_reduce, CollectiveKind::all_gather,
+                                         CollectiveKind::reduce_scatter, CollectiveKind::all_to_all};
+    const CollectiveTime time = model.time({kKinds[static_cast<size_t>(kind)], bytes, group});
+    return Price{time.seconds, time.coverage};
+  };
 }
 
 // Weights from the cluster's storage, every node that holds a stage reading at once.
-double load_time_s(const Scenario& scenario, const Placement& placement, double weights_bytes) {
+double load_time_s(const Scenario& scenario, const Placement& placement, const MemoryPlan& memory) {
   const Cluster& cluster = scenario.cluster;
   std::map<int, std::set<size_t>> stages_of_node;
   for (const auto& stages : placement.stage_gpus)
     for (size_t stage = 0; stage < stages.size(); ++stage)
       for (int rank = 0; rank < scenario.deployment.tensor_parallel; rank += cluster.gpus_per_node())
         stages_of_node[cluster.node_of(stages[stage] + rank)].insert(stage);
-  size_t most = 0;
-  for (const auto& [node, stages] : stages_of_node) most = std::max(most, stages.size());
+  double most_bytes = 0, gpu_bytes = 0;
+  for (const auto& [node, stages] : stages_of_node) {
+    double bytes = 0;
+    for (const size_t stage : stages) {
+      bytes += memory.stages[stage].weights_bytes;
+      gpu_bytes = std::max(gpu_bytes, memory.stages[stage].weights_bytes);
+    }
+    most_bytes = std::max(most_bytes, bytes);
+  }
   const auto ranks_on_node =
       static_cast<double>(std::min<int64_t>(scenario.deployment.tensor_parallel, cluster.gpus_per_node()));
-  return model_load(*cluster.storage, cluster.gpu, cluster.node.pcie_efficiency,
-                    static_cast<double>(most) * ranks_on_node * weights_bytes, weights_bytes,
+  return model_load(*cluster.storage, cluster.gpu, cluster.node.pcie_efficiency, most_bytes * ranks_on_node, gpu_bytes,
                     static_cast<int>(stages_of_node.size()))
       .total_s();
 }
@@ -83,8 +108,12 @@ DeploymentSetup set_up(const Scenario& scenario) {
   options.kv_cache = d.kv_cache;
   options.tensor_parallel = static_cast<int>(d.tensor_parallel);
   options.expert_parallel = static_cast<int>(d.expert_parallel);
-  if (needs_network_all_reduce(scenario, setup.placement))
-    options.all_reduce = network_all_reduce(*setup.network, setup.placement.stage_gpus[0][0], options.tensor_parallel);
+  if (needs_network_collectives(scenario, setup.placement)) {
+    std::vector<int> group(static_cast<size_t>(d.tensor_parallel));
+    std::iota(group.begin(), group.end(), setup.placement.stage_gpus[0][0]);
+    setup.collectives = collectives_of(cluster, *setup.network, group);
+    options.collective = network_collectives(*setup.collectives, std::move(group));
+  }
   setup.steps = std::make_unique<StepModel>(scenario.model.architecture, options, *setup.cost);
   if (setup.cost->transferred())
     setup.notes.push_back(
@@ -107,7 +136,7 @@ DeploymentSetup set_up(const Scenario& scenario) {
   fit.model_positions = scenario.model.architecture.max_positions;
   const StackMemory& memory = setup.cost->stack().memory;
   fit.memory = plan_memory(scenario.model.architecture, d, cluster.gpu.memory_bytes, memory);
-  if (cluster.storage) fit.load_s = load_time_s(scenario, setup.placement, fit.memory.weights_bytes);
+  if (cluster.storage) fit.load_s = load_time_s(scenario, setup.placement, fit.memory);
   if (!fit.memory.fits) {
     RemedyOptions remedies;
     remedies.gpu = cluster.gpu.name;
@@ -125,7 +154,7 @@ void require_fit(const FitReport& fit) {
   if (fit.memory.fits) return;
   const std::string remedies =
       fit.remedies.empty() ? "nothing in this catalogue would make it fit" : "would fit: " + join(fit.remedies, "; ");
-  throw cannot_run(fmt::format("{}: does not fit: {} short by {} per GPU; {}", fit.setup.scenario, fit.setup.model,
+  throw cannot_run(fmt::format("{}: does not fit: {}: short by {} per GPU; {}", fit.setup.scenario, fit.setup.model,
                                format_bytes(fit.memory.shortfall_bytes), remedies));
 }
 
@@ -155,16 +184,18 @@ std::vector<std::string> judged_operators(OperatorClass kind, Precision weights)
   return {};
 }
 
-std::optional<Trust::KernelError> kernel_error(const StepUsage& usage, const CostModel& cost, Precision weights) {
+std::optional<Trust::KernelError> kernel_error(const StepUsage& usage, const DeploymentSetup& setup,
+                                               Precision weights) {
   Trust::KernelError error;
   double total = 0;
   for (size_t i = 0; i < kOperatorClasses; ++i) {
     const auto kind = static_cast<OperatorClass>(i);
     if (kind == OperatorClass::host) continue;
     total += usage.class_s[i];
+    if (kind == OperatorClass::all_reduce && setup.collectives) continue;  // priced apart from the tables
     const auto names = judged_operators(kind, weights);
     for (const auto& name : names)
-      if (const auto judged = cost.uncertainty(name)) {
+      if (const auto judged = setup.cost->uncertainty(name)) {
         const double seconds = usage.class_s[i] / static_cast<double>(names.size());
         error.median += seconds * judged->median;
         error.p90 += seconds * judged->p90;
@@ -180,7 +211,7 @@ std::optional<Trust::KernelError> kernel_error(const StepUsage& usage, const Cos
 
 }  // namespace
 
-Trust trust_of(const StepUsage& usage, const CostModel& cost, Precision weights) {
+Trust trust_of(const StepUsage& usage, const DeploymentSetup& setup, Precision weights) {
   Trust trust;
   const double total = usage.coverage_s[0] + usage.coverage_s[1] + usage.coverage_s[2];
   if (total > 0) {
@@ -188,8 +219,10 @@ Trust trust_of(const StepUsage& usage, const CostModel& cost, Precision weights)
     trust.edge = usage.coverage_s[static_cast<size_t>(Coverage::edge)] / total;
     trust.outside = usage.coverage_s[static_cast<size_t>(Coverage::outside)] / total;
   }
-  trust.sources = cost.sources();
-  trust.kernel_error = kernel_error(usage, cost, weights);
+  trust.sources = setup.cost->sources();
+  if (setup.collectives)
+    for (auto& source : setup.collectives->sources()) trust.sources.push_back(std::move(source));
+  trust.kernel_error = kernel_error(usage, setup, weights);
   return trust;
 }
 

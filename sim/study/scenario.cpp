@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <numeric>
 #include <set>
 
 #include "sim/base/files.hpp"
@@ -36,6 +37,22 @@ void check_degrees(const Config& serving, const Scenario& scenario) {
                         fmt::format("groups of {} GPUs cannot be placed on nodes of {}: take a degree up to "
                                     "{}, or a multiple of it",
                                     d.tensor_parallel, per_node, per_node));
+}
+
+// Layers of each pipeline stage, where the scenario says so itself.
+std::vector<int64_t> read_partition(const Config& serving, const Scenario& scenario) {
+  // (Asking for the absent key makes it known, so that a misspelt one is named beside it.)
+  if (!serving.has("pipeline_partition")) return serving.find_text("pipeline_partition"), std::vector<int64_t>{};
+  const std::vector<int64_t> layers = serving.integers("pipeline_partition", {1, kMany});
+  const auto stages = static_cast<size_t>(scenario.deployment.pipeline_parallel);
+  if (layers.size() != stages)
+    throw serving.error("pipeline_partition", fmt::format("names {} stages, but pipeline_parallel = {}", layers.size(),
+                                                          scenario.deployment.pipeline_parallel));
+  const int64_t sum = std::accumulate(layers.begin(), layers.end(), int64_t{0});
+  if (const Architecture& m = scenario.model.architecture; sum != m.layers)
+    throw serving.error("pipeline_partition",
+                        fmt::format("has {} layers in all, but {} has {}", sum, m.title, m.layers));
+  return layers;
 }
 
 int read_replicas(const Config& serving, const Scenario& scenario) {
@@ -86,6 +103,7 @@ void read_serving(const Config& serving, Scenario& scenario) {
   d.pipeline_parallel = serving.integer("pipeline_parallel", {1, 1 << 20}, 1);
   d.expert_parallel = serving.integer("expert_parallel", {1, 1 << 20}, 1);
   check_degrees(serving, scenario);
+  d.pipeline_partition = read_partition(serving, scenario);
   options.replicas = read_replicas(serving, scenario);
   options.policy = serving.choice("policy", policy_names(), "chunked-prefill");
   options.router = serving.choice("router", router_names(), "least-loaded");

@@ -33,6 +33,7 @@ class EncoderStream final : public RequestStream {
   }
   bool exhausted() const override { return stream_.exhausted(); }
   void completed(uint64_t id, double time_s) override { stream_.completed(id, time_s); }
+  bool bring_forward(Request& expected) override { return stream_.bring_forward(expected); }
   std::optional<uint64_t> expected_requests() const override { return stream_.expected_requests(); }
   std::optional<double> expected_duration_s() const override { return stream_.expected_duration_s(); }
 
@@ -105,6 +106,10 @@ void add_replicas(Service& service, const Scenario& scenario, DeploymentSetup& s
     shape.tensor_parallel = static_cast<int>(d.tensor_parallel);
     shape.pipeline_parallel = static_cast<int>(d.pipeline_parallel);
     shape.stage_gpus = setup.placement.stage_gpus[i];
+    for (const StageMemory& stage : setup.fit.memory.stages)
+      shape.layer_share.push_back(static_cast<double>(stage.layers) /
+                                  static_cast<double>(scenario.model.architecture.layers));
+    shape.frontend_token_s = setup.cost->stack().frontend_token_s;
     shape.activation_bytes_per_token = activation_bytes_per_token(scenario.model.architecture);
     // An encoder keeps no KV cache, so nothing limits it there.
     constexpr int64_t kUnlimited = int64_t{1} << 40;
@@ -200,7 +205,7 @@ ServingReport run_serving(Scenario& scenario, const RunOptions& options) {
   report.breakdown = shares_of(step_usage);
   const double span_s = stopped ? simulation.now() : observer.summary.makespan_s();
   report.utilisation = measure_utilisation(scenario, setup, usage, span_s);
-  report.trust = trust_of(step_usage, *setup.cost, scenario.deployment.weights);
+  report.trust = trust_of(step_usage, setup, scenario.deployment.weights);
   double step_seconds = 0;
   for (const double seconds : step_usage.class_s) step_seconds += seconds;
   report.bottleneck =
@@ -208,7 +213,10 @@ ServingReport run_serving(Scenario& scenario, const RunOptions& options) {
                        .breakdown = report.breakdown,
                        .utilisation = report.utilisation,
                        .max_sequences = scenario.deployment.max_sequences,
+                       .stages = scenario.deployment.pipeline_parallel,
                        .mean_step_s = usage.steps == 0 ? 0 : step_seconds / static_cast<double>(usage.steps),
+                       .mean_hand_over_s = usage.steps == 0 ? 0 : usage.hand_over_s / static_cast<double>(usage.steps),
+                       .frontend_share = span_s > 0 ? usage.frontend_s / (span_s * scenario.serving.replicas) : 0,
                        .decode_only_share = step_seconds > 0 ? usage.decode_only_s / step_seconds : 0,
                        .gpu_bytes_per_s = scenario.cluster.gpu.memory_bytes_per_s});
   report.fit = std::move(setup.fit);
@@ -249,7 +257,7 @@ StepReport query_step(const Scenario& scenario, const StepQuery& query) {
   report.price = setup.steps->price(shape, &usage);
   report.operators = setup.steps->breakdown(shape);
   report.breakdown = shares_of(usage);
-  report.trust = trust_of(usage, *setup.cost, scenario.deployment.weights);
+  report.trust = trust_of(usage, setup, scenario.deployment.weights);
   const Achieved work = achieved(report.operators);
   report.flops_per_s = work.flops / work.seconds;
   report.bytes_per_s = work.bytes / work.seconds;

@@ -166,7 +166,7 @@ ValidationReport validate(Scenario& scenario, const std::optional<std::filesyste
     StepUsage usage;
     report.iterations = compare_iterations(*iterations, *setup.steps, usage);
     report.setup = setup.fit.setup;
-    report.trust = trust_of(usage, *setup.cost, scenario.deployment.weights);
+    report.trust = trust_of(usage, setup, scenario.deployment.weights);
   }
   return report;
 }

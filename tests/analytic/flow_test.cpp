@@ -9,8 +9,8 @@
 #include <numeric>
 #include <vector>
 
+#include "platforms/cluster_network.hpp"
 #include "sim/engine/simulation.hpp"
-#include "sim/network/ring_all_reduce.hpp"
 #include "tests/support/run_forked.hpp"
 
 namespace dssim {
@@ -131,56 +131,6 @@ TEST(ClusterFlow, RelabelledGpusGiveTheSameAnswer) {
   const auto a = end_times(n, flows), b = end_times(n, others);
   ASSERT_EQ(a.size(), b.size());
   for (size_t i = 0; i < a.size(); ++i) EXPECT_EQ(a[i], b[i]) << i;
-}
-
-TEST(RingAllReduceTest, ClosedForm) {
-  // 4 A100 over PCIe and bridges: the ring's slowest link is PCIe at 23.94 GB/s. Large sizes: NCCL's Simple protocol,
-  // 8.4 us + 6 steps of 5.7 us + 1.5 bytes / 23.94 GB/s.
-  const ClusterNetwork n(make_cluster("a100-pcie-4"));
-  const std::vector<int> all{0, 1, 2, 3};
-  EXPECT_NEAR(RingAllReduce(n, all).time_s(64e6), 8.4e-6 + 6 * 5.7e-6 + 1.5 * 64e6 / (31.5e9 * 0.76), 1e-12);
-  // Small ones: LL at half the bandwidth.
-  EXPECT_NEAR(RingAllReduce(n, all).time_s(8192), 6.6e-6 + 6 * 1.0e-6 + 1.5 * 8192 / (31.5e9 * 0.76 / 2), 1e-12);
-  EXPECT_EQ(RingAllReduce(n, std::vector<int>{2}).time_s(1e9), 0);
-  const std::vector<int> shuffled{2, 0, 3, 1};
-  EXPECT_EQ(RingAllReduce(n, shuffled).time_s(64e6), RingAllReduce(n, all).time_s(64e6));
-}
-
-TEST(RingAllReduceTest, EveryNicOfANodeTakesItsShare) {
-  const ClusterNetwork n(make_cluster("dgx-h100", 2, "ndr400-rail"));
-  std::vector<int> all(16);
-  std::iota(all.begin(), all.end(), 0);
-  // 8 NICs of 47 GB/s are 376 GB/s; NVLink rings make 369.
-  EXPECT_NEAR(RingAllReduce(n, all).bytes_per_s(), 369e9, 1e6);
-  EXPECT_NEAR(RingAllReduce(n, std::vector<int>{0, 8}).bytes_per_s(), 47e9, 1e6);
-  EXPECT_NEAR(RingAllReduce(n, std::vector<int>{0, 1, 8, 9}).bytes_per_s(), 94e9, 1e6);
-  const ClusterNetwork tcp(make_cluster("dgx-h100", 2, "eth10"));
-  EXPECT_NEAR(RingAllReduce(tcp, all).bytes_per_s(), 1.25e9 * 0.9415, 1e3);
-}
-
-// Measured all-reduce over PCIe (microsoft/vidur data/profiling/network/{a100,h100}_pairwise_nvlink, NCCL by PyTorch, 4
-// GPUs). The bandwidth at large sizes is the catalogue's source for pcie_efficiency; how time rises to it is NCCL's
-// model.
-TEST(RingAllReduceTest, MeasuredOverPcie) {
-  struct Row {
-    const char* node;
-    double bytes, measured_s, tolerance;
-  };
-  for (const Row& row : std::vector<Row>{{"a100-pcie-4", 1048576, 124e-6, 0.15},
-                                         {"a100-pcie-4", 4194304, 317e-6, 0.05},
-                                         {"a100-pcie-4", 16777216, 1120e-6, 0.05},
-                                         {"a100-pcie-4", 67108864, 4268e-6, 0.03},
-                                         {"h100-pcie-4", 1048576, 82e-6, 0.12},
-                                         {"h100-pcie-4", 4194304, 178e-6, 0.05},
-                                         {"h100-pcie-4", 16777216, 556e-6, 0.03},
-                                         {"h100-pcie-4", 67108864, 2063e-6, 0.03}}) {
-    const ClusterNetwork n(make_cluster(row.node));
-    const std::vector<int> all{0, 1, 2, 3};
-    const double predicted_s = RingAllReduce(n, all).time_s(row.bytes);
-    EXPECT_NEAR(predicted_s / row.measured_s, 1, row.tolerance) << row.node << " " << row.bytes;
-    RecordProperty(std::string(row.node) + "_" + std::to_string(static_cast<int64_t>(row.bytes)),
-                   std::to_string(predicted_s * 1e6));
-  }
 }
 
 }  // namespace

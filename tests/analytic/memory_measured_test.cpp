@@ -19,6 +19,14 @@
 namespace dssim {
 namespace {
 
+constexpr double kPlenty = 1e15;
+double weight_bytes_per_gpu(const Architecture& model, const Deployment& d) {
+  return plan_memory(model, d, kPlenty, {}).weights_bytes;
+}
+double activation_bytes_per_gpu(const Architecture& model, const Deployment& d) {
+  return plan_memory(model, d, kPlenty, {}).activation_bytes;
+}
+
 TEST(MemoryMeasured, KvBlocksOfAnRtx4090) {
   const Architecture llama = load_model("llama-3.1-8b");
   const auto blocks = [&](double gib) { return static_cast<double>(plan_memory(llama, {}, gib * kGiB, {}).kv_blocks); };

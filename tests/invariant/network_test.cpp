@@ -10,8 +10,8 @@
 #include <set>
 #include <vector>
 
+#include "platforms/cluster_network.hpp"
 #include "sim/engine/simulation.hpp"
-#include "sim/network/ring_all_reduce.hpp"
 #include "tests/support/run_forked.hpp"
 
 namespace dssim {
@@ -140,19 +140,15 @@ double alone_s(const ClusterNetwork& network, int gpu, double bytes) {
   return path.latency_s + bytes / path.bytes_per_s;
 }
 
-TEST(NetworkInvariant, MoreBandwidthNeverSlowsATransferOrAnAllReduce) {
+TEST(NetworkInvariant, MoreBandwidthNeverSlowsATransfer) {
   for (const Case& c : kCases) {
     Cluster slow = make_cluster(c.node, c.nodes, c.fabric), fast = slow;
     fast.fabric->nic_bytes_per_s *= 2;
     fast.gpu.pcie_bytes_per_s *= 2;
     fast.gpu.nvlink_bytes_per_s *= 2;
     const ClusterNetwork a(slow), b(fast);
-    std::vector<int> group;
-    for (int gpu = 0; gpu < slow.gpus; gpu += 3) group.push_back(gpu);
-    for (const double bytes : {1e3, 1e5, 1e7, 1e9}) {
+    for (const double bytes : {1e3, 1e5, 1e7, 1e9})
       EXPECT_LE(alone_s(b, slow.gpus - 1, bytes), alone_s(a, slow.gpus - 1, bytes));
-      EXPECT_LE(RingAllReduce(b, group).time_s(bytes), RingAllReduce(a, group).time_s(bytes)) << c.node;
-    }
   }
 }
 

@@ -3,7 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <fstream>
+#include <numeric>
 #include <sstream>
 
 #include "sim/base/files.hpp"
@@ -135,12 +137,33 @@ TEST(Architecture, DegreesThatDoNotDivideAreRefusedWithTheKey) {
   EXPECT_EQ(parallel_problem(load_model("yi-34b"), 7, 1, 1).message,  // 7 divides its 56 heads
             "7 neither divides the 8 KV heads of Yi 34B nor is a multiple of them");
   EXPECT_EQ(parallel_problem(load_model("llama-13b"), 5, 1, 1).key, "tensor_parallel");  // 40 heads, but 13824 / 5
-  EXPECT_EQ(parallel_problem(llama, 1, 5, 1).key, "pipeline_parallel");
-  EXPECT_EQ(parallel_problem(llama, 1, 33, 1).key, "pipeline_parallel");
+  EXPECT_FALSE(parallel_problem(llama, 1, 5, 1));                                        // stages need not be equal
+  EXPECT_FALSE(parallel_problem(llama, 1, 32, 1));
+  EXPECT_EQ(parallel_problem(llama, 1, 33, 1).message, "33 stages are more than the 32 layers of Llama 3 8B");
   EXPECT_EQ(parallel_problem(llama, 2, 1, 2).message, "Llama 3 8B has no experts; write 1");
   EXPECT_EQ(parallel_problem(mixtral, 8, 1, 3).key, "expert_parallel");
   EXPECT_EQ(parallel_problem(mixtral, 2, 1, 4).key, "expert_parallel");
   for (const int64_t degree : {0L, -1L}) EXPECT_EQ(parallel_problem(llama, degree, 1, 1).key, "tensor_parallel");
+}
+
+TEST(Architecture, LayersAreDealtOutAsVllmDoes) {
+  using Layers = std::vector<int64_t>;
+  // The cases of vLLM's own test (tests/distributed/test_pipeline_partition.py), and two that people meet.
+  EXPECT_EQ(layers_by_stage(2, 2), (Layers{1, 1}));
+  EXPECT_EQ(layers_by_stage(3, 2), (Layers{2, 1}));
+  EXPECT_EQ(layers_by_stage(3, 3), (Layers{1, 1, 1}));
+  EXPECT_EQ(layers_by_stage(4, 3), (Layers{1, 2, 1}));
+  EXPECT_EQ(layers_by_stage(5, 3), (Layers{2, 2, 1}));
+  EXPECT_EQ(layers_by_stage(126, 4), (Layers{31, 32, 32, 31}));
+  EXPECT_EQ(layers_by_stage(80, 3), (Layers{27, 27, 26}));
+  for (int64_t layers = 1; layers <= 130; ++layers)
+    for (int64_t stages = 1; stages <= layers; ++stages) {
+      const Layers dealt = layers_by_stage(layers, stages);
+      ASSERT_EQ(std::accumulate(dealt.begin(), dealt.end(), int64_t{0}), layers) << stages;
+      const auto [least, most] = std::minmax_element(dealt.begin(), dealt.end());
+      ASSERT_EQ(*most - *least, layers % stages != 0) << layers << " " << stages;
+      ASSERT_EQ(dealt.back(), layers / stages) << layers << " " << stages;  // it has the output head
+    }
 }
 
 TEST(Architecture, VocabularyIsPaddedAndKvHeadsAreReplicated) {

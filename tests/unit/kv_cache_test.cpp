@@ -60,18 +60,51 @@ TEST(KvCache, EvictsTheOldestAndSuffixesBeforePrefixes) {
   EXPECT_EQ(kv.match(Hashes{11, 12, 13}).blocks, 2);
 }
 
-TEST(KvCache, TheSameBlockComputedTwiceIsKeptOnce) {
-  KvCache kv(4, 16, true);
-  KvCache::HashedBlocks a, b;
+// Two sequences that compute the same block at once keep a copy each; what follows is their own, and found.
+TEST(KvCache, TheSameBlockComputedTwiceIsThereTwice) {
+  KvCache kv(6, 16, true);
+  KvCache::HashedBlocks a, b, c;
   kv.take(1);
   kv.publish(Hashes{5}, 1, a);
-  kv.take(1);
-  kv.publish(Hashes{5}, 1, b);  // the copy stays unhashed
-  EXPECT_EQ(b.size(), 0u);
-  EXPECT_EQ(kv.free_blocks(), 2);
-  kv.release(1, b);
+  kv.take(2);
+  kv.publish(Hashes{5, 6}, 2, b);
+  EXPECT_EQ(b.size(), 2u);
+  EXPECT_EQ(kv.free_blocks(), 3);
+  EXPECT_EQ(kv.match(Hashes{5, 6}).blocks, 2);
+  // The first copy is found as long as it is there, then the other.
+  kv.hold(Hashes{5}, 1, c);
+  EXPECT_EQ(c, a);
+  kv.release(0, c);
   kv.release(0, a);
-  EXPECT_EQ(kv.free_blocks(), 4);
+  EXPECT_EQ(kv.match(Hashes{5, 6}).evictable, 1);  // a's block, though b holds a copy
+  kv.take(4);                                      // the three never used, and a's
+  EXPECT_EQ(kv.match(Hashes{5, 6}).blocks, 2);
+  EXPECT_EQ(kv.match(Hashes{5, 6}).evictable, 0);
+  kv.hold(Hashes{5}, 1, c);
+  EXPECT_EQ(c[0], b[0]);
+  kv.release(0, c);
+  kv.release(0, b);
+  kv.release(4, c);
+  EXPECT_EQ(kv.free_blocks(), 6);
+}
+
+// Many blocks at once: the table grows, and the oldest copy stays the one found.
+TEST(KvCache, FindsEveryBlockOfMany) {
+  constexpr int64_t kBlocks = 5000;
+  KvCache kv(2 * kBlocks, 16, true);
+  Hashes hashes;
+  for (uint64_t i = 0; i < kBlocks; ++i) hashes.push_back(i * 0x9e3779b97f4a7c15U);
+  KvCache::HashedBlocks first, copies, found;
+  kv.take(2 * kBlocks);
+  kv.publish(hashes, kBlocks, first);
+  kv.publish(hashes, kBlocks, copies);
+  kv.hold(hashes, kBlocks, found);
+  EXPECT_EQ(found, first);
+  kv.release(0, found);
+  kv.release(0, first);
+  kv.take(kBlocks);  // the first copies
+  kv.hold(hashes, kBlocks, found);
+  EXPECT_EQ(found, copies);
 }
 
 // Random sequences come and go: blocks are conserved, and match() never finds more than was published.

@@ -15,6 +15,18 @@ MemoryPlan plan(const char* model, const Deployment& deployment, double gpu_byte
   return plan_memory(load_model(model), deployment, gpu_bytes, stack);
 }
 
+// The fullest stage where memory is plenty: the one that a KV token costs the most.
+constexpr double kPlenty = 1e15;
+double weight_bytes_per_gpu(const Architecture& model, const Deployment& d) {
+  return plan_memory(model, d, kPlenty, {}).weights_bytes;
+}
+double activation_bytes_per_gpu(const Architecture& model, const Deployment& d) {
+  return plan_memory(model, d, kPlenty, {}).activation_bytes;
+}
+double kv_bytes_per_token(const Architecture& model, const Deployment& d) {
+  return plan_memory(model, d, kPlenty, {}).kv_bytes_per_token;
+}
+
 TEST(MemoryPlan, WeightsOfOneGpuAreTheParametersAndTheRotaryTable) {
   const Architecture llama = load_model("llama-3-8b");
   EXPECT_EQ(weight_bytes_per_gpu(llama, {}), 2 * (llama.parameters() + 8192.0 * 128));
@@ -57,6 +69,39 @@ TEST(MemoryPlan, PipelineStagesShareLayersAndTheFullestCounts) {
   EXPECT_EQ(weight_bytes_per_gpu(bloom, d), 2 * (35 * bloom.layer_parameters() + table + norm));
   // The fullest is the last stage, whose sampler is wider than the forward pass.
   EXPECT_EQ(activation_bytes_per_gpu(bloom, d), 9.8 * 256 * 250880 * 4 + 2048 * 14336.0 * 2);
+}
+
+// 126 layers on four stages are 31, 32, 32 and 31. The two of 32 have no table, yet hold the most, and every stage keeps
+// as many KV blocks as they have room for.
+TEST(MemoryPlan, UnevenStagesKeepTheFewestBlocksOfAny) {
+  const Architecture llama = load_model("llama-3-405b");
+  Deployment d;
+  d.tensor_parallel = 8;
+  d.pipeline_parallel = 4;
+  const MemoryPlan even_handed = plan_memory(llama, d, k80GB, {});
+  ASSERT_TRUE(even_handed.fits);
+  ASSERT_EQ(even_handed.stages.size(), 4u);
+  int64_t layers = 0, fewest = INT64_MAX;
+  for (const StageMemory& stage : even_handed.stages) {
+    layers += stage.layers;
+    EXPECT_EQ(stage.kv_bytes_per_token, static_cast<double>(stage.layers) * 2 * 128 * 2);  // one KV head of eight
+    const double room = even_handed.budget_bytes - stage.weights_bytes - stage.activation_bytes;
+    fewest = std::min(fewest, static_cast<int64_t>(room / (stage.kv_bytes_per_token * 16)));
+  }
+  EXPECT_EQ(layers, 126);
+  EXPECT_EQ(even_handed.kv_blocks, fewest);
+  EXPECT_EQ(even_handed.kv_bytes_per_token, 32 * 2 * 128 * 2.0);
+  EXPECT_EQ(even_handed.weights_bytes, even_handed.stages[1].weights_bytes);
+  // A partition of one's own: the stage of 60 layers decides.
+  d.pipeline_partition = {22, 22, 60, 22};
+  const MemoryPlan own = plan_memory(llama, d, 141e9, {});
+  EXPECT_EQ(own.kv_bytes_per_token, 60 * 2 * 128 * 2.0);
+  EXPECT_EQ(own.weights_bytes, own.stages[2].weights_bytes);
+  EXPECT_LT(own.kv_tokens, plan_memory(llama, {.tensor_parallel = 8, .pipeline_parallel = 4}, 141e9, {}).kv_tokens);
+  // Where it does not fit, the stage that misses most says by how much.
+  const MemoryPlan tight = plan_memory(llama, d, 40e9, {});
+  EXPECT_FALSE(tight.fits);
+  EXPECT_EQ(tight.weights_bytes, tight.stages[2].weights_bytes);
 }
 
 TEST(MemoryPlan, QuantisedFormatsKeepEmbeddingsHeadAndNormsIn16Bits) {

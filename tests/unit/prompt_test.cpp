@@ -148,9 +148,14 @@ TEST(Prompts, ContradictionsAreRefused) {
             std::string::npos);
   EXPECT_NE(message("{ tokens = 0 }").find("tokens: 0 is outside"), std::string::npos);
   EXPECT_NE(message("{ tokens = 10.5 }").find("must be a whole number, {"), std::string::npos);
-  EXPECT_NE(message("{ tokens = { normal = 3 } }").find("must be either"), std::string::npos);
+  EXPECT_NE(message("{ tokens = { normal = 3 } }").find("must be one of { uniform = {"), std::string::npos);
   EXPECT_NE(message("{ tokens = { lognormal = { median = 300, sigma = 1.0, max = 200 } } }")
                 .find("median: 300 is above max = 200"),
+            std::string::npos);
+  EXPECT_NE(message("{ tokens = { uniform = { min = 300, max = 200 } } }").find("min: 300 is above max = 200"),
+            std::string::npos);
+  EXPECT_NE(message("{ tokens = { uniform = { min = 1, max = 2 }, empirical = \"azure-2023-conv\" } }")
+                .find("must be one of"),
             std::string::npos);
   EXPECT_NE(message("{ tokens = { lognormal = { median = 300, sigma = nan, max = 2000 } } }").find("sigma"),
             std::string::npos);

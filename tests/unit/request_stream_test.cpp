@@ -163,6 +163,72 @@ TEST(RequestStream, ClosedLoopEndsAtItsDuration) {
   EXPECT_TRUE(thinker->exhausted());
 }
 
+TEST(RequestStream, UsersOfAClosedLoopStartOverTheRampUp) {
+  const auto stream = open("kind = \"closed-loop\"\nusers = 4\nramp_up = \"10 s\"\nrequests = 9\n" + kLengths);
+  Request r;
+  for (const double at : {0.0, 2.5, 5.0, 7.5}) {
+    ASSERT_TRUE(stream->next(r));
+    EXPECT_EQ(r.arrival_s, at);
+  }
+  EXPECT_FALSE(stream->next(r));
+  // Who would start after the end never does.
+  const auto cut = open("kind = \"closed-loop\"\nusers = 4\nramp_up = \"10 s\"\nduration = \"6 s\"\n" + kLengths);
+  int started = 0;
+  while (cut->next(r)) ++started;
+  EXPECT_EQ(started, 3);
+}
+
+// The second user is expected at 5 s, but the first is answered at 1 s and asks again at once.
+TEST(RequestStream, AnAnswerMayBringTheExpectedRequestForward) {
+  const auto stream = open("kind = \"closed-loop\"\nusers = 2\nramp_up = \"10 s\"\nrequests = 9\n" + kLengths);
+  Request first, expected;
+  ASSERT_TRUE(stream->next(first));
+  ASSERT_TRUE(stream->next(expected));
+  EXPECT_EQ(expected.arrival_s, 5);
+  EXPECT_FALSE(stream->bring_forward(expected));
+  stream->completed(first.id, 1);
+  EXPECT_TRUE(stream->bring_forward(expected));
+  EXPECT_EQ(expected.arrival_s, 1);
+  EXPECT_EQ(expected.id, 1u);
+  ASSERT_TRUE(stream->next(expected));
+  EXPECT_EQ(expected.arrival_s, 5);
+}
+
+TEST(RequestStream, ThinkTimesMayBeExponential) {
+  const auto stream = open(
+      "kind = \"closed-loop\"\nusers = 1\nthink_time = { exponential = \"3 s\" }\n"
+      "requests = 40001\n" +
+      kLengths);
+  Request r;
+  ASSERT_TRUE(stream->next(r));
+  double sum = 0, sum_of_squares = 0, answered_s = 0;
+  for (int i = 0; i < 40000; ++i) {
+    answered_s = r.arrival_s + 1;
+    stream->completed(r.id, answered_s);
+    ASSERT_TRUE(stream->next(r));
+    sum += r.arrival_s - answered_s;
+    sum_of_squares += (r.arrival_s - answered_s) * (r.arrival_s - answered_s);
+  }
+  // Mean 3 and second moment 18, within four standard errors (3 / √n, and √(24 − 4) × 9 / √n).
+  EXPECT_NEAR(sum / 40000, 3, 4 * 3 / 200.0);
+  EXPECT_NEAR(sum_of_squares / 40000, 18, 4 * std::sqrt(20.0) * 9 / 200);
+}
+
+TEST(RequestStream, UniformLengthsTakeEveryValueAlike) {
+  const auto requests =
+      all("kind = \"constant\"\nrate = \"1/s\"\nrequests = 40000\n"
+          "prompt = { tokens = { uniform = { min = 81, max = 100 } } }\noutput = { tokens = 9 }\n",
+          7);
+  std::map<int64_t, int> counts;
+  for (const Request& r : requests) ++counts[r.input_tokens];
+  ASSERT_EQ(counts.size(), 20u);
+  EXPECT_EQ(counts.begin()->first, 81);
+  EXPECT_EQ(counts.rbegin()->first, 100);
+  double chi_square = 0;
+  for (const auto& [tokens, count] : counts) chi_square += (count - 2000.0) * (count - 2000.0) / 2000;
+  EXPECT_LT(chi_square, 43.8);  // 19 degrees of freedom, one in a thousand
+}
+
 TEST(RequestStream, SameSeedSameRequestsAndOtherSeedOthers) {
   const std::string gamma =
       "kind = \"gamma\"\nrate = \"4/s\"\nburstiness = 0.5\nrequests = 100\n"
@@ -226,6 +292,12 @@ TEST(RequestStream, BadWorkloadsNameTheKey) {
       std::string::npos);
   EXPECT_NE(message("kind = \"gamma\"\nrate = \"4/s\"\nrequests = 4\nburstiness = 0\n" + kLengths)
                 .find("workload.burstiness: 0 is outside"),
+            std::string::npos);
+  EXPECT_NE(message("kind = \"closed-loop\"\nusers = 1\nthink_time = \"-1 s\"\nrequests = 4\n" + kLengths)
+                .find("workload.think_time"),
+            std::string::npos);
+  EXPECT_NE(message("kind = \"closed-loop\"\nusers = 1\nramp_up = \"-1 s\"\nrequests = 4\n" + kLengths)
+                .find("workload.ramp_up"),
             std::string::npos);
   EXPECT_NE(
       message("kind = \"closed-loop\"\nusers = -1\nrequests = 4\n" + kLengths).find("workload.users: -1 is outside"),

@@ -123,11 +123,14 @@ TEST_F(Steps, OnlyChunksThatEndAPromptPassTheHead) {
   EXPECT_EQ(bert.price({0, 0, whole}).head_s, 0);
 }
 
-TEST_F(Steps, AnAllReduceFromOutsideReplacesTheProfiles) {
-  double bytes_seen = 0;
+TEST_F(Steps, CollectivesFromOutsideReplaceTheProfiles) {
+  double gathered = 0;
   StepModelOptions options{.tensor_parallel = 4};
-  options.all_reduce = [&](double bytes) {
-    bytes_seen = std::max(bytes_seen, bytes);
+  options.collective = [&](Collective kind, double bytes) {
+    if (kind == Collective::all_gather)
+      gathered += bytes;
+    else
+      EXPECT_EQ(bytes, 2 * 32 * 4096);
     return Price{1e-3, Coverage::outside};
   };
   StepModel model(llama_8b(), options, vllm_);
@@ -135,7 +138,7 @@ TEST_F(Steps, AnAllReduceFromOutsideReplacesTheProfiles) {
   model.price({32, 32 * 100, {}}, &usage);
   // Two a layer, one for the embedding.
   EXPECT_NEAR(usage.class_s[static_cast<size_t>(OperatorClass::all_reduce)], 65e-3, 1e-12);
-  EXPECT_EQ(bytes_seen, 32 * 128256);  // half the gathered logits; the layers' own are 2 × 32 × 4096
+  EXPECT_EQ(gathered, 2 * 32 * 128256);  // the logits, in 16 bits
 }
 
 TEST_F(Steps, MoreWorkNeverTakesLess) {
