@@ -26,7 +26,7 @@ const std::map<std::string, double> kBars = {{"TPOT p50", 0.03},     {"TPOT p99"
                                              {"mixed median", 0.03}, {"mixed p90", 0.08}};
 
 struct Replay {
-  std::string name;
+  std::string name;                      // of the scenario; ".again": a second run of it, on another board
   std::map<std::string, double> misses;  // what holds instead
 };
 
@@ -34,7 +34,7 @@ class ReplayTest : public testing::TestWithParam<Replay> {};
 
 TEST_P(ReplayTest, PredictsTheMeasuredEngine) {
   const auto& [name, misses] = GetParam();
-  Scenario scenario = read_scenario(kRoot + "/scenarios/calibration/" + name + ".toml");
+  Scenario scenario = read_scenario(kRoot + "/scenarios/calibration/" + name.substr(0, name.find('.')) + ".toml");
   const std::string data = kRoot + "/tests/validation/data/dssim-1/" + name;
   const ValidationReport report = validate(scenario, data + ".requests.csv.gz", data + ".iterations.csv.gz");
 
@@ -54,23 +54,36 @@ TEST_P(ReplayTest, PredictsTheMeasuredEngine) {
   }
 }
 
-// Steps with prefill: products are priced at the clock of sustained load, and most are faster in a replay's bursts;
-// chunks onto a long past suffer from the interpolation of prefill attention.
+// Mixed steps are predicted 2 to 5 % too fast: in the engine some products of 300 to 500 tokens take longer than in the
+// table, for the two choose their algorithms apart. Boards differ: TPOT p50 of CodeLlama-34B by 5 % between its two runs.
 INSTANTIATE_TEST_SUITE_P(
     Dssim1, ReplayTest,
-    testing::Values(
-        Replay{"h100-llama-3-8b-conv-2", {{"TTFT p50", 0.12}, {"mixed median", 0.13}, {"mixed p90", 0.17}}},
-        Replay{"h100-llama-3-8b-conv-6", {{"mixed median", 0.11}, {"mixed p90", 0.17}}},
-        Replay{"h100-llama-3-8b-conv-12",
-               {{"all median", 0.035}, {"all p90", 0.095}, {"mixed median", 0.10}, {"mixed p90", 0.16}}},
-        Replay{"h100-llama-3-8b-code-2", {{"TTFT p50", 0.095}, {"mixed median", 0.12}, {"mixed p90", 0.17}}},
-        Replay{"h100-llama-2-13b-conv-3", {{"mixed median", 0.045}}},
-        Replay{"h200-codellama-34b-conv-2", {{"TPOT p50", 0.04}, {"mixed median", 0.06}, {"mixed p90", 0.145}}},
-        Replay{"h200-llama-3-8b-tp2-conv-8", {{"mixed median", 0.10}, {"mixed p90", 0.14}}}),
+    testing::Values(Replay{"h100-llama-3-8b-conv-2", {{"mixed p90", 0.10}}},
+                    Replay{"h100-llama-3-8b-conv-6", {{"mixed p90", 0.10}}},
+                    Replay{"h100-llama-3-8b-conv-6.again", {{"mixed median", 0.04}, {"mixed p90", 0.10}}},
+                    Replay{"h100-llama-3-8b-conv-12", {{"mixed median", 0.05}, {"mixed p90", 0.13}}},
+                    Replay{"h100-llama-3-8b-conv-12.again",
+                           {{"TTFT p50", 0.095},
+                            {"TPOT p99", 0.055},
+                            {"TPOT p50", 0.035},
+                            {"e2e mean", 0.035},
+                            {"mixed median", 0.05},
+                            {"mixed p90", 0.11}}},
+                    Replay{"h100-llama-3-8b-code-2", {{"mixed p90", 0.13}}},
+                    Replay{"h100-llama-3-8b-code-2.again", {{"mixed median", 0.04}, {"mixed p90", 0.13}}},
+                    Replay{"h100-llama-2-13b-conv-3", {{"mixed median", 0.055}, {"mixed p90", 0.09}}},
+                    Replay{"h200-codellama-34b-conv-2", {{"mixed median", 0.05}, {"mixed p90", 0.11}}},
+                    Replay{"h200-codellama-34b-conv-2.again",
+                           {{"TPOT p50", 0.05},
+                            {"all median", 0.04},
+                            {"decode median", 0.04},
+                            {"mixed median", 0.05},
+                            {"mixed p90", 0.11}}},
+                    Replay{"h200-llama-3-8b-tp2-conv-8", {{"mixed median", 0.055}, {"mixed p90", 0.12}}}),
     [](const testing::TestParamInfo<Replay>& info) {
       std::string name = info.param.name;
       for (char& c : name)
-        if (c == '-') c = '_';
+        if (c == '-' || c == '.') c = '_';
       return name;
     });
 
