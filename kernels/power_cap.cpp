@@ -38,6 +38,7 @@ double PowerCap::slowdown(double share) const {
 
 double GpuHeat::run(const PowerCap& cap, double burst_s, double capped_s, double compute_bound, double now_s) {
   if (!cap.acts() || burst_s <= 0) return 1;
+  burst_s /= stages_, capped_s /= stages_;
   if (now_s > busy_until_s_) heat_ *= std::exp(-(now_s - busy_until_s_) / cap.burst_s());
   const double start_s = std::max(now_s, busy_until_s_);
   // Heat tends to w / (1 - w), at the rate (1 - w) / burst_s; it may be infinite, so both are kept apart.

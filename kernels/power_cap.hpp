@@ -48,14 +48,16 @@ class PowerCap {
   std::vector<double> slowdown_;  // at equal steps of share from 0 to 1
 };
 
-// One GPU's heat as time passes.
+// One GPU's heat as time passes; of a pipeline's GPUs, each of which does one of `stages` equal parts of all work.
 class GpuHeat {
  public:
+  explicit GpuHeat(int stages = 1) : stages_(stages) {}
   // Work that takes burst_s in a burst and capped_s under the cap, starting at now_s; the GPU idled since the work
   // before. Returns the share of the work done as in a burst: it takes share × burst_s + (1 - share) × capped_s.
   double run(const PowerCap& cap, double burst_s, double capped_s, double compute_bound, double now_s);
 
  private:
+  double stages_;
   double heat_ = 0, busy_until_s_ = 0;
 };
 

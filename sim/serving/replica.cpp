@@ -35,6 +35,7 @@ Replica::Replica(Simulation& simulation, const ReplicaShape& shape, Scheduler sc
       scheduler_(std::move(scheduler)),
       steps_(steps),
       sink_(sink),
+      heat_(shape.pipeline_parallel),
       flights_(static_cast<size_t>(shape.pipeline_parallel)),
       stages_(static_cast<size_t>(shape.pipeline_parallel)) {}
 

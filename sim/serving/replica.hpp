@@ -102,7 +102,7 @@ class Replica final : public EventHandler {
   Scheduler scheduler_;
   StepModel& steps_;
   RequestSink& sink_;
-  GpuHeat heat_;                 // of the replica's GPUs: all do the same
+  GpuHeat heat_;                 // of the replica's GPUs: all do alike
   std::vector<Flight> flights_;  // by batch
   std::vector<Stage> stages_;
   int stages_busy_ = 0;

@@ -55,6 +55,19 @@ TEST(PowerCap, ManyShortPiecesAreOneLongOne) {
   EXPECT_NEAR(in_burst, kBurst, 1e-6);
 }
 
+// Four batches in flight, each of which keeps every stage at work for a quarter of its step.
+TEST(PowerCap, AStageOfAPipelineHeatsByItsPartOfEachStep) {
+  const PowerCap cap(kKernels, kBurst);
+  GpuHeat alone, stage(4);
+  for (double now = 0; now < 1; now += 0.01) {
+    const double share = alone.run(cap, 0.008, 0.0096, 0.55, now);
+    EXPECT_NEAR(stage.run(cap, 0.032, 0.0384, 0.55, now), share, 1e-12);
+  }
+  alone.run(cap, 0.2, 0.24, 1, 1);
+  stage.run(cap, 0.8, 0.96, 1, 1);
+  EXPECT_NEAR(stage.run(cap, 0.8, 0.96, 1, 1.5), alone.run(cap, 0.2, 0.24, 1, 1.5), 1e-12);  // both rested as long
+}
+
 TEST(PowerCap, RestAndMemoryBoundWorkCoolAlike) {
   const PowerCap cap(kKernels, kBurst);
   GpuHeat idle, decoding;
