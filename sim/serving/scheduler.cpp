@@ -81,6 +81,11 @@ void Scheduler::refuse(const Request& request, Outcome outcome) {
 
 void Scheduler::end(uint32_t index, Outcome outcome, double now_s) {
   Sequence& s = sequences_[index];
+  // The last step, or the front end, took the answer past the time at which its client gave up.
+  if (const double gives_up_s = s.request.arrival_s + limits_.client_timeout_s; now_s > gives_up_s) {
+    outcome = Outcome::timed_out;
+    now_s = gives_up_s;
+  }
   refuse(s.request, outcome);
   RequestRecord& record = ended_.back();
   record.queued_s = s.queued_s;

@@ -64,6 +64,10 @@ TEST(Serving, TheFrontEndSendsOneTokenAfterTheOther) {
   EXPECT_NEAR(slow.first_token_s, free.first_token_s + 0.1, 1e-12);
   EXPECT_NEAR(slow.tpot_s(), 0.1, 1e-12);
   EXPECT_EQ(slow.scheduled_s, free.scheduled_s);
+  // Two seconds of sending are too long for a client who waits one.
+  const RequestRecord late = record(lone + "timeout = \"1 s\"\n", 0.1);
+  EXPECT_EQ(late.outcome, Outcome::timed_out);
+  EXPECT_NEAR(late.done_s, late.arrival_s + 1, 1e-12);
   // A user of a closed loop asks again when the answer is there, not when the engine is done.
   const auto loop = simulate(test::kLlamaOnH100 +
                                  "[workload]\nkind = \"closed-loop\"\nusers = 1\nrequests = 2\n"
@@ -136,6 +140,9 @@ TEST(Serving, EveryOfferedRequestEndsOnce) {
     EXPECT_EQ(s.completed() + s.rejected(), 1500u) << serving << timeout;
     EXPECT_EQ(s.unfinished(), 0u) << serving;
     EXPECT_EQ(run.rows.size(), s.completed());
+    if (s.completed() > 0) {
+      EXPECT_LE(s.e2e().max(), std::stod(timeout) + 1e-9) << serving;
+    }
     double share = 0;
     for (const double part : run.report.breakdown) share += part;
     EXPECT_NEAR(share, 1, 1e-9);
