@@ -8,8 +8,9 @@
 //   StepPrice price = model.price({.decode_sequences = 64, .decode_kv_tokens = 64 * 800}, &usage);
 //
 // A step runs from a captured graph where the stack has one of its size (the batch is padded up to it); else it runs
-// eagerly, and takes the longer of its GPU time and the host's launch time. Decode sequences are priced at their mean
-// KV length. Compute-bound steps that follow each other slow down where the profile knows the GPU's power cap. Everything that depends on a small integer (tokens, batch) is remembered on first use, so a price costs
+// eagerly, and takes the longer of its GPU time and the host's launch time. Decode sequences are priced at their
+// mean KV length. Compute-bound steps that follow each other slow down where the profile knows the GPU's power cap.
+// Everything that depends on a small integer (tokens, batch) is remembered on first use, so a price costs
 // well under a microsecond. Not for sharing between threads. `cost` must outlive the model. Assumes degrees that divide
 // (checked by callers). Valid for: causal decoders and encoders of workloads/architecture.hpp. Tested by
 // tests/unit/step_model_test.cpp and tests/validation/steps_test.cpp.

@@ -25,8 +25,8 @@ struct BottleneckInput {
   const Utilisation& utilisation;
   int64_t max_sequences = 0;
   int64_t stages = 1;
-  double mean_step_s = 0;       // all stages together
-  double mean_hand_over_s = 0;  // of a step, between all stages together
+  double mean_step_s = 0;        // all stages together
+  double mean_hand_over_s = 0;   // of a step, between all stages together
   double frontend_share = 0;     // of the makespan, its thread at work on tokens to send
   double decode_only_share = 0;  // of step time, spent in steps without prefill
   double gpu_bytes_per_s = 0;

@@ -2,6 +2,7 @@
 #include "sim/study/scenario.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <numeric>
@@ -39,10 +40,20 @@ void check_degrees(const Config& serving, const Scenario& scenario) {
                                     d.tensor_parallel, per_node, per_node));
 }
 
-// Layers of each pipeline stage, where the scenario says so itself.
+// Layers of each pipeline stage, where the scenario says so itself. Stages of unlike length have to be asked for: where
+// the degree does not divide the layers the slowest stage sets the pace, which nobody wants unawares.
 std::vector<int64_t> read_partition(const Config& serving, const Scenario& scenario) {
-  // (Asking for the absent key makes it known, so that a misspelt one is named beside it.)
-  if (!serving.has("pipeline_partition")) return serving.find_text("pipeline_partition"), std::vector<int64_t>{};
+  if (!serving.has("pipeline_partition")) {
+    serving.find_text("pipeline_partition");  // makes the key known, so that a misspelt one is named beside it
+    const Architecture& m = scenario.model.architecture;
+    const int64_t stages = scenario.deployment.pipeline_parallel;
+    if (m.layers % stages != 0)
+      throw serving.error("pipeline_parallel",
+                          fmt::format("{} does not divide the {} layers of {}; vLLM would deal them out as "
+                                      "pipeline_partition = [{}]",
+                                      stages, m.layers, m.title, fmt::join(layers_by_stage(m.layers, stages), ", ")));
+    return {};
+  }
   const std::vector<int64_t> layers = serving.integers("pipeline_partition", {1, kMany});
   const auto stages = static_cast<size_t>(scenario.deployment.pipeline_parallel);
   if (layers.size() != stages)

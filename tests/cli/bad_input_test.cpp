@@ -152,6 +152,9 @@ TEST(BadInput, CommandLine) {
   expect_refused(dssim(s + " --seed x"), "--seed", "a seed that is no number");
   expect_refused(dssim(s + " " + s), "one scenario", "two scenarios");
   expect_refused(dssim(s + " --set cluster"), "key.path=value", "a --set without value");
+  const std::string stages = s + " --set cluster.gpus=3 --set serving.pipeline_parallel=3";
+  expect_refused(dssim(stages), "3 does not divide the 32 layers", "stages of unlike length that nobody asked for");
+  EXPECT_EQ(dssim(stages + " --set 'serving.pipeline_partition=[11, 11, 10]'").status, 0);
   expect_refused(dssim(s + " --json /nonexistent/x.json"), "/nonexistent/x.json", "an output that cannot be written");
   expect_refused(dssim("step " + s), "--decode", "a step without shape");
   expect_refused(dssim("step " + s + " --decode 4"), "--kv", "a decode without KV length");

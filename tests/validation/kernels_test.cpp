@@ -264,19 +264,17 @@ TEST(MixedCarried, IsNotWorthIt) {
   EXPECT_GT(std::max(forth, back), 0.95);
 }
 
-INSTANTIATE_TEST_SUITE_P(Measured, Kernels,
-                         testing::Values(Case{"h100-sxm", "dssim-1"}, Case{"h200-sxm", "dssim-1"},
-                                         Case{"h100-sxm", "vllm-0.14"}, Case{"h100-sxm", "torch-2.11"},
-                                         Case{"a100-sxm-80gb", "vllm-0.14"}, Case{"h200-sxm", "vllm-0.19"},
-                                         Case{"h200-sxm", "torch-2.11"}, Case{"rtx-4090", "vllm-0.19"},
-                                         Case{"rtx-pro-6000", "vllm-0.19"}),
-                         [](const auto& info) {
-                           std::string name = std::string(info.param.gpu) + "_" + info.param.stack;
-                           std::replace_if(
-                               name.begin(), name.end(),
-                               [](char c) { return !std::isalnum(static_cast<unsigned char>(c)); }, '_');
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Measured, Kernels,
+    testing::Values(Case{"h100-sxm", "dssim-1"}, Case{"h200-sxm", "dssim-1"}, Case{"h100-sxm", "vllm-0.14"},
+                    Case{"h100-sxm", "torch-2.11"}, Case{"a100-sxm-80gb", "vllm-0.14"}, Case{"h200-sxm", "vllm-0.19"},
+                    Case{"h200-sxm", "torch-2.11"}, Case{"rtx-4090", "vllm-0.19"}, Case{"rtx-pro-6000", "vllm-0.19"}),
+    [](const auto& info) {
+      std::string name = std::string(info.param.gpu) + "_" + info.param.stack;
+      std::replace_if(
+          name.begin(), name.end(), [](char c) { return !std::isalnum(static_cast<unsigned char>(c)); }, '_');
+      return name;
+    });
 
 // Shapes drawn at random that are in no table, predicted from the profile: what calibration promises, by operator.
 class Judged : public testing::TestWithParam<const char*> {};
@@ -304,9 +302,8 @@ TEST_P(Judged, TheReportBesideTheTablesIsTheirs) {
   EXPECT_FALSE(profile.uncertainty("no such operator"));
 }
 
-INSTANTIATE_TEST_SUITE_P(Profiles, Judged, testing::Values("h100-sxm", "h200-sxm"), [](const auto& info) {
-  return std::string(info.param).substr(0, 4);
-});
+INSTANTIATE_TEST_SUITE_P(Profiles, Judged, testing::Values("h100-sxm", "h200-sxm"),
+                         [](const auto& info) { return std::string(info.param).substr(0, 4); });
 
 struct Transfer {
   Case from, to;
