@@ -168,14 +168,17 @@ double DecodeLaunch::seconds(const Machine& machine, double heads, double kv_hea
 
 double DecodeLaunch::spread(const Machine& machine, double heads, double kv_heads, double batch, double kv_length,
                             double longest, double bytes) const {
+  if (longest <= kv_length) return 1;
   const DecodeBlocks b = blocks_of(heads, kv_heads, batch, longest, machine.sms, blocks_per_sm_);
-  if (longest <= kv_length || b.waves > 1) return 1;
   const double rows = warp_rows(heads, kv_heads), start = start_s_ + rows * row_s_;
-  const double others = longest / kv_length - 1;
-  // Rounds take as long as their bytes until so few blocks are left that they no longer fill the memory's bandwidth.
-  const double bytes_s = bytes / sustained(machine), first_round_s = bytes_s * longest / kv_length / b.rounds;
-  const double left = first_round_s > round_s_ ? std::pow(round_s_ / first_round_s, 1 / others) : 1;
-  const double work = bytes_s * (1 - std::pow(left, others + 1)) + left * b.rounds * round_s_;
+  double work = b.rounds * round_s_;  // of the longest sequence's blocks, whatever runs beside and before them
+  if (b.waves == 1) {
+    const double others = longest / kv_length - 1;
+    // Rounds take as long as their bytes until so few blocks are left that they no longer fill the memory's bandwidth.
+    const double bytes_s = bytes / sustained(machine), first_round_s = bytes_s * longest / kv_length / b.rounds;
+    const double left = first_round_s > round_s_ ? std::pow(round_s_ / first_round_s, 1 / others) : 1;
+    work = bytes_s * (1 - std::pow(left, others + 1)) + left * b.rounds * round_s_;
+  }
   return std::max(1.0, (launch_s_ + start + work + merge_seconds(b, rows)) /
                            seconds(machine, heads, kv_heads, batch, kv_length, bytes));
 }

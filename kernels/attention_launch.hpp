@@ -18,7 +18,8 @@
 // Sequences of unlike length are cut into the same number of parts, made for the longest, so its blocks end last. Of
 // lengths only the mean and the longest are known: taken as spread so that the share longer than k is
 // (1 − k / longest)^(longest / mean − 1), all blocks at work from the start (where they fit on the GPU at once), each
-// round as long as its bytes, shared by the blocks still at work, or as `round`, whichever is more.
+// round as long as its bytes, shared by the blocks still at work, or as `round`, whichever is more. Where they do not
+// fit, a launch lasts at least as long as one block of the longest sequence.
 //
 // On another GPU tiles take as long as its multiprocessor's matrix rate says, bytes as its bandwidth says, and the other
 // times, which are latencies, stay. Units: SI. Tested by tests/unit/calibration_fit_test.cpp and

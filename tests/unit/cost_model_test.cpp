@@ -207,5 +207,22 @@ TEST(CostModel, AStackCarriesOverToTheMostSimilarGpu) {
   EXPECT_NE(a40.sources()[0].find("a100-sxm-80gb/vllm-0.14"), std::string::npos);
 }
 
+// A launch waits for its longest sequence, also where its blocks do not fit on the GPU at once.
+TEST(CostModel, DecodesOfUnlikeLengthTakeLongerThanEqualOnes) {
+  const CostModel cost = load("h100-sxm", "dssim-1");
+  const AttentionHeads heads{32, 8, 128, Precision::bf16};
+  for (const double batch : {1.0, 8.0, 33.0, 256.0}) EXPECT_EQ(cost.decode_spread(heads, batch, batch * 900, 900), 1);
+  for (const double batch : {8.0, 256.0}) {
+    const double kv_tokens = batch * 900, longest = 100'000;
+    const double with_it = cost.decode_spread(heads, batch, kv_tokens + longest, longest) *
+                           cost.decode_attention(heads, batch, kv_tokens + longest).seconds;
+    const double alone = cost.decode_attention(heads, 1, longest).seconds;
+    EXPECT_GT(with_it, alone) << batch;
+  }
+  // 2,048 head tiles leave room for two parts of each sequence: 782 rounds of four pages, 0.75 us each.
+  EXPECT_GT(cost.decode_spread(heads, 256, 256 * 900, 100'000) * cost.decode_attention(heads, 256, 256 * 900).seconds,
+            782 * 0.7e-6);
+}
+
 }  // namespace
 }  // namespace dssim
