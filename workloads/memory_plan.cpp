@@ -256,7 +256,8 @@ void more_gpus(const Search& search, const Deployment& d, const RemedyOptions& o
   constexpr int64_t kMostGpus = 4096;
   std::optional<Deployment> best;
   for (int64_t pp = 1; pp <= std::min(search.model.layers, kMostGpus) && !best; ++pp) {
-    if (search.model.layers % pp != 0) continue;
+    const bool partitioned = pp == d.pipeline_parallel && !d.pipeline_partition.empty();
+    if (search.model.layers % pp != 0 && !partitioned) continue;
     for (int64_t tp = d.tensor_parallel; tp <= options.gpus_per_node && !best; ++tp) {
       Deployment other = d;
       other.tensor_parallel = tp;

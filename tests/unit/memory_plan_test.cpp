@@ -243,6 +243,16 @@ TEST(MemoryRemedies, SmallerStepsWhereThatIsEnough) {
   EXPECT_NE(remedies("llama-3-8b", d, 24e9).find("requests of at most "), std::string::npos);
 }
 
+// A degree that does not divide the layers is proposed only where the deployment says itself how to deal them out.
+TEST(MemoryRemedies, APartitionOfTheDeploymentsOwnStays) {
+  Deployment d;
+  d.tensor_parallel = 4;
+  d.pipeline_parallel = 4;
+  EXPECT_EQ(remedies("llama-3-405b", d, 36e9).find("tensor_parallel = 8, pipeline_parallel = 4"), std::string::npos);
+  d.pipeline_partition = {31, 32, 32, 31};
+  EXPECT_NE(remedies("llama-3-405b", d, 36e9).find("tensor_parallel = 8, pipeline_parallel = 4"), std::string::npos);
+}
+
 // Every remedy is a plan that was computed; none may be proposed that the plan itself refuses.
 TEST(MemoryRemedies, WhatIsProposedFits) {
   Deployment d;
