@@ -123,6 +123,14 @@ TEST_F(PowerCappedSteps, PromptsThatFollowEachOtherSlowDownAndDecodesDoNot) {
               0.01 * model.price(decode).total_s());
 }
 
+TEST_F(PowerCappedSteps, AGpuWithItsOwnSustainedShareIsNotCappedTwice) {
+  Gpu gpu = load_gpu("l4");
+  ASSERT_GT(gpu.sustained_share, 0);
+  EXPECT_FALSE(CostModel::load_from(profiles_, gpu, "dssim-1").power_cap().acts());
+  gpu.sustained_share = 0;
+  EXPECT_TRUE(CostModel::load_from(profiles_, gpu, "dssim-1").power_cap().acts());
+}
+
 TEST_F(PowerCappedSteps, BreakdownAndUsageAddUp) {
   const CostModel cost = CostModel::load_from(profiles_, load_gpu("h100-sxm"), "dssim-1");
   StepModel model(llama_8b(), {}, cost);
