@@ -76,6 +76,9 @@ struct Iteration {
   std::vector<PrefillChunk> chunks;  // what shape.prefill shows
 };
 
+// Of one iteration; an engine's are far below.
+constexpr int64_t kMostTokens = 1'000'000'000, kMostSequences = 1'000'000;
+
 class IterationReader {
  public:
   explicit IterationReader(const std::filesystem::path& path)
@@ -100,6 +103,9 @@ bool IterationReader::next(Iteration& row) {
   end_s_ = row.start_s + row.seconds;
   const int64_t decodes = csv_.integer(1), prefill = csv_.integer(2), decode_kv = csv_.integer(3),
                 prefill_kv = csv_.integer(4);
+  for (size_t column = 1; column <= 4; ++column)
+    if (const int64_t most = column == 1 ? kMostSequences : kMostTokens; csv_.integer(column) > most)
+      throw csv_.error(column, fmt::format("must be at most {}", most));
   if (decodes < 0 || prefill < 0 || decodes + prefill == 0)
     throw csv_.error(1, "an iteration has decodes, prefill tokens, or both");
   if (decode_kv < decodes) throw csv_.error(3, "must count at least one token for each decoding sequence");
@@ -109,14 +115,15 @@ bool IterationReader::next(Iteration& row) {
     prompts = csv_.integer(sequences_);
     if (prompts < (prefill > 0) || prompts > prefill)
       throw csv_.error(sequences_, "must be between one and the prefill tokens, and 0 where there are none");
+    if (prompts > kMostSequences) throw csv_.error(sequences_, fmt::format("must be at most {}", kMostSequences));
   }
   row.chunks.clear();
   const auto part = [&](int64_t sum, int64_t i) { return sum * (i + 1) / prompts - sum * i / prompts; };
   for (int64_t i = 0; i < prompts; ++i) row.chunks.push_back({part(prefill, i), part(prefill_kv - prefill, i), true});
   row.shape = {decodes, decode_kv, row.chunks};
   if (longest_ > 0) {
-    row.shape.decode_longest = csv_.integer(longest_);
-    if (row.shape.decode_longest * decodes < decode_kv || row.shape.decode_longest > decode_kv)
+    const int64_t longest = row.shape.decode_longest = csv_.integer(longest_);
+    if (longest < 0 || longest > decode_kv || longest * decodes < decode_kv)
       throw csv_.error(longest_, "must be between the mean and the sum of the decoding sequences' KV tokens");
   }
   row.kind = prefill == 0 ? "decode" : decodes == 0 ? "prefill" : "mixed";

@@ -143,6 +143,28 @@ TEST(BadInput, Files) {
   expect_refused(with_csv("arrival,input,output\n0,10,\x1b[31m5\n"), "'?[31m5'", "a sequence that terminals obey");
 }
 
+TEST(BadInput, MeasuredIterations) {
+  const TemporaryFile scenario(".toml", kValid);
+  const auto with_row = [&](const std::string& row) {
+    const TemporaryFile rows(".csv",
+                             "seconds,decode_seqs,prefill_tokens,decode_kv_tokens,prefill_kv_tokens,prefill_seqs,"
+                             "decode_longest_kv\n" +
+                                 row + "\n");
+    return dssim("validate " + scenario.path().string() + " --iterations " + rows.path().string());
+  };
+  EXPECT_EQ(with_row("0.01,4,20,400,30,2,200").status, 0);
+  expect_refused(with_row("0,4,0,400,0,0,200"), ":2: seconds", "no time");
+  expect_refused(with_row("0.01,0,0,0,0,0,0"), ":2: decode_seqs", "no work");
+  expect_refused(with_row("0.01,4,0,3,0,0,1"), ":2: decode_kv_tokens", "fewer tokens than sequences");
+  expect_refused(with_row("0.01,4,20,400,30,21,200"), ":2: prefill_seqs", "more prompts than tokens");
+  expect_refused(with_row("0.01,4,0,400,0,0,99"), ":2: decode_longest_kv", "a longest below the mean");
+  expect_refused(with_row("0.01,4,0,400,0,0,9000000000000000000"), ":2: decode_longest_kv", "a longest beyond the sum");
+  expect_refused(with_row("0.01,9000000000000000000,0,9000000000000000000,0,0,1"), ":2: decode_seqs: must be at most",
+                 "sequences that no integer counts together");
+  expect_refused(with_row("0.01,0,100000000,0,100000000,100000000,0"), ":2: prefill_seqs: must be at most",
+                 "prompts that no memory holds");
+}
+
 TEST(BadInput, CommandLine) {
   const TemporaryFile scenario(".toml", kValid);
   const std::string s = scenario.path().string();
