@@ -244,8 +244,8 @@ CostModel::Impl::Impl(std::filesystem::path root, const Gpu& gpu, const std::str
   used_.resize(order_.size());
   used_[0] = true;  // its engine figures
   stack_ = tables(0).profile().stack();
-  // A catalogued sustained share is what the GPU's own cap leaves; another GPU's must not be taken off it too.
-  if (!(gpu.sustained_share > 0)) power_cap_ = tables(0).profile().power_cap();
+  // A power cap is a board's own: it says nothing about another GPU.
+  if (stack_.gpu == gpu.name) power_cap_ = tables(0).profile().power_cap();
   // Tables of another GPU, or of this one with figures that a scenario changed.
   const Machine& measured = tables(0).machine();
   const auto differs = [](double a, double b) { return std::abs(a - b) > 0.01 * b; };

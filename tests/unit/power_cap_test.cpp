@@ -123,12 +123,11 @@ TEST_F(PowerCappedSteps, PromptsThatFollowEachOtherSlowDownAndDecodesDoNot) {
               0.01 * model.price(decode).total_s());
 }
 
-TEST_F(PowerCappedSteps, AGpuWithItsOwnSustainedShareIsNotCappedTwice) {
-  Gpu gpu = load_gpu("l4");
-  ASSERT_GT(gpu.sustained_share, 0);
-  EXPECT_FALSE(CostModel::load_from(profiles_, gpu, "dssim-1").power_cap().acts());
-  gpu.sustained_share = 0;
+TEST_F(PowerCappedSteps, ACapStaysWithTheGpuItWasMeasuredOn) {
+  Gpu gpu = load_gpu("h100-sxm");
+  gpu.memory_bytes_per_s *= 1.5;  // a what-if is still that GPU
   EXPECT_TRUE(CostModel::load_from(profiles_, gpu, "dssim-1").power_cap().acts());
+  EXPECT_FALSE(CostModel::load_from(profiles_, load_gpu("l4"), "dssim-1").power_cap().acts());
 }
 
 TEST_F(PowerCappedSteps, BreakdownAndUsageAddUp) {
