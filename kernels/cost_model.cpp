@@ -446,7 +446,7 @@ std::vector<ProfileName> profiles() {
   const auto root = data_root() / "kernels" / "profiles";
   std::vector<ProfileName> names;
   for (const auto& l : find_profiles(root))
-    names.push_back({l.gpu, l.stack, Profile(root, l.gpu, l.stack).stack().title});
+    if (const auto profile = readable(root, l, false)) names.push_back({l.gpu, l.stack, profile->stack().title});
   return names;
 }
 

@@ -103,7 +103,7 @@ class CostModel {
   std::unique_ptr<Impl> impl_;
 };
 
-// Names for `dssim catalogue stacks`: every profile there is.
+// Names for `dssim catalogue stacks`: every whole profile there is; a damaged or unfinished one is passed over.
 struct ProfileName {
   std::string gpu, stack, title;
 };

@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "kernels/cost_model.hpp"
+#include "sim/base/error.hpp"
 #include "sim/base/files.hpp"
 
 namespace dssim {
@@ -118,15 +119,21 @@ std::optional<CollectiveTables> CollectiveTables::find(const Gpu& gpu, const std
   };
   std::vector<Candidate> candidates;
   for (const auto& name : profiles()) {
-    const Gpu profiled = load_gpu(name.gpu);
     const bool same = name.gpu == gpu.name;
-    const int apart = same ? 0 : distance(gpu.architecture, profiled.architecture);
-    if (apart < 0) continue;
-    CollectiveTables tables(Profile(root, name.gpu, name.stack), name.gpu);
-    if (tables.curve_count() == 0 || tables.nvlink_bytes_per_s() <= 0) continue;
-    // Another GPU of the same generation comes after this very GPU, before the older generation.
-    const double memory = same ? 0 : std::abs(std::log(profiled.memory_bytes_per_s / gpu.memory_bytes_per_s));
-    candidates.push_back({profiled.architecture, same ? 0 : apart + 1, memory, name.stack != stack, std::move(tables)});
+    try {
+      const Profile profile(root, name.gpu, name.stack);
+      const MeasuredGpu& measured = profile.measured_on();
+      const int apart = same ? 0 : distance(gpu.architecture, measured.architecture);
+      if (apart < 0) continue;
+      CollectiveTables tables(profile, name.gpu);
+      if (tables.curve_count() == 0 || tables.nvlink_bytes_per_s() <= 0) continue;
+      // Another GPU of the same generation comes after this very GPU, before the older generation.
+      const double memory = same ? 0 : std::abs(std::log(measured.memory_bytes_per_s / gpu.memory_bytes_per_s));
+      candidates.push_back(
+          {measured.architecture, same ? 0 : apart + 1, memory, name.stack != stack, std::move(tables)});
+    } catch (const Error&) {
+      if (same && name.stack == stack) throw;  // a damaged profile that nobody asked for is passed over
+    }
   }
   if (candidates.empty()) return std::nullopt;
   std::stable_sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) {

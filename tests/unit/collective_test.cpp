@@ -4,7 +4,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <set>
 
 #include "kernels/cost_model.hpp"
@@ -133,6 +137,26 @@ TEST(CollectiveTables, AreFilledInFromTheSameArchitecture) {
   const auto found = CollectiveTables::find(load_gpu("h200-sxm"), "vllm-0.19");
   ASSERT_TRUE(found);
   EXPECT_EQ(points(*found).count(32768), 1U);
+}
+
+// A calibration of a GPU that the catalogue does not know, and one that was cut short or damaged, leave other runs alone.
+TEST(CollectiveTables, AreFoundBesideProfilesOfUnknownGpusAndDamagedOnes) {
+  const test::ScratchFolder root;
+  const std::filesystem::path source = data_root(), profiles = root.path() / "kernels/profiles";
+  std::filesystem::create_directories(profiles / "my-gpu");
+  std::filesystem::create_directories(profiles / "h100-sxm/broken");
+  std::filesystem::create_directory_symlink(source / "platforms", root.path() / "platforms");
+  for (const char* own : {"h200-sxm", "my-gpu"})
+    std::filesystem::copy(source / "kernels/profiles/h200-sxm", profiles / own,
+                          std::filesystem::copy_options::recursive);
+  std::ofstream(profiles / "h100-sxm/broken/stack.toml") << "title = [";
+  setenv("DSSIM_DATA", root.path().c_str(), 1);
+  const auto found = CollectiveTables::find(load_gpu("h200-sxm"), "vllm-0.19");
+  const auto names = dssim::profiles();
+  unsetenv("DSSIM_DATA");
+  ASSERT_TRUE(found.has_value());
+  EXPECT_EQ(found->gpu(), "h200-sxm");
+  EXPECT_TRUE(std::none_of(names.begin(), names.end(), [](const auto& n) { return n.stack == "broken"; }));
 }
 
 TEST(CollectiveSizes, AreReadAsRangesAndLists) {
