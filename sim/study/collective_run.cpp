@@ -48,7 +48,9 @@ std::vector<int> group_of(const Cluster& cluster, const CollectiveQuery& query) 
   if (gpus > most)
     throw bad_input(fmt::format("--gpus {}: the cluster has {}{}", gpus, most,
                                 query.stride > 1 ? fmt::format(" with --stride {}", query.stride) : ""));
-  if (gpus < 2) throw bad_input("a collective needs at least 2 GPUs");
+  if (gpus < 2)
+    throw bad_input(fmt::format("a collective needs at least 2 GPUs; this cluster has {}{}", cluster.gpus,
+                                query.stride > 1 ? fmt::format(", --stride {} leaves {}", query.stride, most) : ""));
   std::vector<int> group;
   for (int i = 0; i < gpus; ++i) group.push_back(i * query.stride);
   return group;
@@ -87,6 +89,14 @@ class SimulatedSizes final : public EventHandler {
   double begin_s_ = 0;
 };
 
+double size_of(std::string_view text) {
+  try {
+    return parse_quantity(text, Dimension::bytes);
+  } catch (const Error& e) {
+    throw bad_input(fmt::format("--bytes: {}", e.what()));
+  }
+}
+
 void add_sizes(std::string_view text, std::vector<double>& sizes) {
   double factor = 2;
   if (const auto star = text.find('*'); star != std::string_view::npos) {
@@ -97,8 +107,8 @@ void add_sizes(std::string_view text, std::vector<double>& sizes) {
     text = text.substr(0, star);
   }
   const auto dots = text.find("..");
-  const double first = parse_quantity(text.substr(0, dots), Dimension::bytes);
-  const double last = dots == std::string_view::npos ? first : parse_quantity(text.substr(dots + 2), Dimension::bytes);
+  const double first = size_of(text.substr(0, dots));
+  const double last = dots == std::string_view::npos ? first : size_of(text.substr(dots + 2));
   if (first < 1 || last < first)
     throw bad_input(fmt::format("--bytes {}: sizes go upwards from at least 1 B, e.g. 1MiB..4GiB", text));
   // A hair above, so that a range whose end is a whole number of steps away keeps its end.
