@@ -186,6 +186,7 @@ class CostModel::Impl {
     return *loaded_[i];
   }
 
+  std::pair<const DecodeTable*, Coverage> decode_table(Precision kv_cache) const;
   Price decode(const AttentionHeads& h, double batch, double kv_tokens) const;
   Price bandwidth_bound(std::string_view kernel, double rows, double width) const;
   Price attention(const AttentionHeads& h, std::span<const AttentionChunk> chunks, double batch, double kv_tokens,
@@ -315,16 +316,21 @@ Price CostModel::decode_attention(const AttentionHeads& heads, double batch, dou
 }
 
 double CostModel::decode_spread(const AttentionHeads& h, double batch, double kv_tokens, double longest) const {
-  const auto found = impl_->find([&](const ProfileTables& t) { return t.decode(h.kv_cache); });
-  if (!found.first) return 1;
-  return found.first->spread(impl_->target_, bytes_of(h.kv_cache), static_cast<double>(h.heads),
-                             static_cast<double>(h.kv_heads), static_cast<double>(h.head_dim), batch, kv_tokens,
-                             longest);
+  const DecodeTable* table = impl_->decode_table(h.kv_cache).first;
+  if (table == nullptr) return 1;
+  return table->spread(impl_->target_, bytes_of(h.kv_cache), static_cast<double>(h.heads),
+                       static_cast<double>(h.kv_heads), static_cast<double>(h.head_dim), batch, kv_tokens, longest);
+}
+
+// Where no profile has a table of this cache's format: the 16-bit one.
+std::pair<const DecodeTable*, Coverage> CostModel::Impl::decode_table(Precision kv_cache) const {
+  const auto of = [&](Precision format) { return find([&](const ProfileTables& t) { return t.decode(format); }); };
+  const auto found = of(kv_cache);
+  return found.first != nullptr ? found : of(Precision::bf16);
 }
 
 Price CostModel::Impl::decode(const AttentionHeads& h, double batch, double kv_tokens) const {
-  auto [table, coverage] = find([&](const ProfileTables& t) { return t.decode(h.kv_cache); });
-  if (!table) std::tie(table, coverage) = find([&](const ProfileTables& t) { return t.decode(Precision::bf16); });
+  const auto [table, coverage] = decode_table(h.kv_cache);
   Price price = require(table, "attention")
                     .price(target_, bytes_of(h.kv_cache), static_cast<int>(h.heads), static_cast<int>(h.kv_heads),
                            static_cast<int>(h.head_dim), batch, kv_tokens);
