@@ -74,7 +74,7 @@ int run_validate(const Words& words) {
       "measured requests, CSV with the columns arrival, input, output, first_token, done");
   add("iterations", po::value<std::string>()->value_name("FILE"),
       "measured iterations, CSV with the columns seconds, decode_seqs, prefill_tokens, decode_kv_tokens, "
-      "prefill_kv_tokens");
+      "prefill_kv_tokens; start, prefill_seqs and decode_longest_kv where they are there");
   po::variables_map values;
   if (!parse(words, description, options, values, "dssim validate SCENARIO.toml [--requests FILE] [--iterations FILE]"))
     return 0;

@@ -49,6 +49,21 @@ ProtocolCost protocol_cost(Protocol protocol, const CollectiveGroup& group, cons
   return cost;
 }
 
+constexpr std::array kPointToPoint{Protocol::ll, Protocol::simple};  // what NCCL sends and receives with
+
+// One after the other, `inside` steps within a domain and `outside` between domains, in each of the protocols.
+std::vector<ProtocolCost> ring_step_costs(std::span<const Protocol> protocols, const CollectiveGroup& group,
+                                          const CollectiveMachine& machine, int inside, int outside) {
+  std::vector<ProtocolCost> all;
+  for (const Protocol p : protocols) {
+    if (!protocol_possible(p, group, machine)) continue;
+    all.push_back(protocol_cost(p, group, machine));
+    all.back().latency_s = nccl::kBase_s[index(p)] + inside * inside_s(nccl::kRingHop_s, group, p) +
+                           outside * between_s(nccl::kRingHop_s, group, p);
+  }
+  return all;
+}
+
 // `volume` bytes per byte of the call leave every GPU of every domain for others in it, whatever the links: round a
 // ring where there is a switch, over all its links at once in a mesh, along a chain over PCIe.
 void spread_inside(const CollectiveGroup& group, double volume, bool closed, const EdgeSink& edge) {
@@ -285,16 +300,8 @@ class Hierarchical final : public CollectiveAlgorithm {
   std::vector<ProtocolCost> costs(CollectiveKind kind, const CollectiveGroup& group,
                                   const CollectiveMachine& machine) const override {
     const int passes = kind == CollectiveKind::all_reduce ? 2 : 1;
-    std::vector<ProtocolCost> all;
-    for (const Protocol p : nccl::kProtocols) {
-      if (!protocol_possible(p, group, machine)) continue;
-      ProtocolCost cost = protocol_cost(p, group, machine);
-      cost.latency_s =
-          nccl::kBase_s[index(p)] + passes * ((group.largest_domain - 1) * inside_s(nccl::kRingHop_s, group, p) +
-                                              (group.domain_count() - 1) * between_s(nccl::kRingHop_s, group, p));
-      all.push_back(cost);
-    }
-    return all;
+    return ring_step_costs(nccl::kProtocols, group, machine, passes * (group.largest_domain - 1),
+                           passes * (group.domain_count() - 1));
   }
 };
 
@@ -329,16 +336,7 @@ class TorusRings final : public CollectiveAlgorithm {
     const int passes = kind == CollectiveKind::all_reduce ? 2 : 1;
     int hops = 0;
     for (const int size : group.torus->sizes()) hops += size - 1;
-    std::vector<ProtocolCost> all;
-    for (const Protocol p : nccl::kProtocols) {
-      if (!protocol_possible(p, group, machine)) continue;
-      ProtocolCost cost = protocol_cost(p, group, machine);
-      cost.latency_s =
-          nccl::kBase_s[index(p)] + passes * ((group.largest_domain - 1) * inside_s(nccl::kRingHop_s, group, p) +
-                                              hops * between_s(nccl::kRingHop_s, group, p));
-      all.push_back(cost);
-    }
-    return all;
+    return ring_step_costs(nccl::kProtocols, group, machine, passes * (group.largest_domain - 1), passes * hops);
   }
 
  private:
@@ -397,14 +395,7 @@ class Pairwise final : public CollectiveAlgorithm {
                                   const CollectiveMachine& machine) const override {
     const int inside = (group.largest_domain - 1 + kPeersAtOnce - 1) / kPeersAtOnce;
     const int outside = (group.gpus - group.largest_domain + kPeersAtOnce - 1) / kPeersAtOnce;
-    std::vector<ProtocolCost> all;
-    for (const Protocol p : {Protocol::ll, Protocol::simple}) {
-      ProtocolCost cost = protocol_cost(p, group, machine);
-      cost.latency_s = nccl::kBase_s[index(p)] + inside * inside_s(nccl::kRingHop_s, group, p) +
-                       outside * between_s(nccl::kRingHop_s, group, p);
-      all.push_back(cost);
-    }
-    return all;
+    return ring_step_costs(kPointToPoint, group, machine, inside, outside);
   }
 
  private:
@@ -457,15 +448,7 @@ class Chain final : public CollectiveAlgorithm {
   std::vector<ProtocolCost> costs(CollectiveKind, const CollectiveGroup& group,
                                   const CollectiveMachine& machine) const override {
     const int outside = group.domain_count() - 1;
-    std::vector<ProtocolCost> all;
-    for (const Protocol p : nccl::kProtocols) {
-      if (!protocol_possible(p, group, machine)) continue;
-      ProtocolCost cost = protocol_cost(p, group, machine);
-      cost.latency_s = nccl::kBase_s[index(p)] + (group.gpus - 1 - outside) * inside_s(nccl::kRingHop_s, group, p) +
-                       outside * between_s(nccl::kRingHop_s, group, p);
-      all.push_back(cost);
-    }
-    return all;
+    return ring_step_costs(nccl::kProtocols, group, machine, group.gpus - 1 - outside, outside);
   }
 };
 
@@ -482,14 +465,8 @@ class Direct final : public CollectiveAlgorithm {
   }
   std::vector<ProtocolCost> costs(CollectiveKind, const CollectiveGroup& group,
                                   const CollectiveMachine& machine) const override {
-    std::vector<ProtocolCost> all;
-    for (const Protocol p : {Protocol::ll, Protocol::simple}) {
-      ProtocolCost cost = protocol_cost(p, group, machine);
-      cost.latency_s = nccl::kBase_s[index(p)] + (group.domain_count() > 1 ? between_s(nccl::kRingHop_s, group, p)
-                                                                           : inside_s(nccl::kRingHop_s, group, p));
-      all.push_back(cost);
-    }
-    return all;
+    const bool between = group.domain_count() > 1;
+    return ring_step_costs(kPointToPoint, group, machine, between ? 0 : 1, between ? 1 : 0);
   }
 };
 
