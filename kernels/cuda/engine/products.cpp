@@ -9,25 +9,11 @@ namespace dssim::cuda {
 namespace {
 
 constexpr int kAlgorithms = 5;
-constexpr double kClearlyFaster = 0.98;
-
-struct Stopwatch {
-  Stopwatch() {
-    DSSIM_CUDA(cudaEventCreate(&start));
-    DSSIM_CUDA(cudaEventCreate(&stop));
-  }
-  ~Stopwatch() {
-    cudaEventDestroy(start);
-    cudaEventDestroy(stop);
-  }
-  cudaEvent_t start = nullptr, stop = nullptr;
-};
 
 }  // namespace
 
 void Products::choose(const std::vector<int>& rows, const std::vector<const void*>& weights, const void* activation,
-                      void* output, cudaStream_t stream) {
-  Stopwatch watch;
+                      void* output, cudaStream_t stream, RestKeeper& rest) {
   for (int m : rows) {
     if (choices_.count(m) > 0) continue;
     Choice choice{std::make_unique<Gemm>(context_, DataType::bf16, m, n_, k_, kAlgorithms), 0};
@@ -35,27 +21,12 @@ void Products::choose(const std::vector<int>& rows, const std::vector<const void
       throw Unavailable("cuBLASLt has no bf16 product of " + std::to_string(m) + " x " + std::to_string(n_) + " x " +
                         std::to_string(k_) + " on this GPU");
     }
-    // Short products are timed more often: an event's resolution is half a microsecond.
-    int runs = m <= 256 ? 8 : 3;
-    double best = 0.0;
-    for (int a = 0; a < choice.gemm->algorithms(); ++a) {
-      std::size_t next = 0;
-      auto run = [&] {
-        choice.gemm->run(a, activation, weights[next], output, stream);
-        next = (next + 1) % weights.size();
-      };
-      run();
-      DSSIM_CUDA(cudaEventRecord(watch.start, stream));
-      for (int i = 0; i < runs; ++i) run();
-      DSSIM_CUDA(cudaEventRecord(watch.stop, stream));
-      DSSIM_CUDA(cudaStreamSynchronize(stream));
-      float milliseconds = 0.0f;
-      DSSIM_CUDA(cudaEventElapsedTime(&milliseconds, watch.start, watch.stop));
-      if (a == 0 || milliseconds < best * kClearlyFaster) {
-        best = milliseconds;
-        choice.algorithm = a;
-      }
-    }
+    choice.algorithm = fastest(
+        choice.gemm->algorithms(),
+        [&](int algorithm, int i, cudaStream_t on) {
+          choice.gemm->run(algorithm, activation, weights[static_cast<std::size_t>(i) % weights.size()], output, on);
+        },
+        stream, rest);
     choices_.emplace(m, std::move(choice));
   }
 }

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // The matrix products of one linear layer shape at every number of rows the engine runs it with, each with the
-// algorithm that was fastest here: cuBLASLt's guesses are timed over weights that are not in L2, and the first one stays
-// unless another is clearly faster. As the benchmark of dssim-calibrate chooses.
+// algorithm that was fastest here, chosen as the benchmark of dssim-calibrate chooses (measure/meter.hpp): over weights
+// that are not in L2, on a GPU that rests between.
 #pragma once
 
-#include <functional>
 #include <map>
 #include <memory>
 #include <vector>
 
+#include "kernels/cuda/measure/meter.hpp"
 #include "kernels/cuda/ops/gemm.hpp"
 
 namespace dssim::cuda {
@@ -19,7 +19,7 @@ class Products {
 
   // `weights`: the layers' matrices. Waits for the stream.
   void choose(const std::vector<int>& rows, const std::vector<const void*>& weights, const void* activation,
-              void* output, cudaStream_t stream);
+              void* output, cudaStream_t stream, RestKeeper& rest);
   void run(int rows, const void* activation, const void* weight, void* output, cudaStream_t stream) const;
 
  private:

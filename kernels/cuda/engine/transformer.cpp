@@ -142,10 +142,11 @@ void Transformer::choose_algorithms() {
   for (int m = kTokenStep; m <= round_up(limits_.tokens, kTokenStep); m += kTokenStep) tokens.insert(m);
   for (int m = kTokenStep; m <= round_up(limits_.sequences, kTokenStep); m += kTokenStep) rows.insert(m);
   std::vector<int> all(tokens.begin(), tokens.end());
+  RestKeeper rest;
   auto choose = [&](Products& products, std::unique_ptr<Buffer> Layer::*matrix, const Buffer& in, const Buffer& out) {
     std::vector<const void*> weights;
     for (const Layer& l : layers_) weights.push_back((l.*matrix)->as());
-    products.choose(all, weights, in.as(), out.as(), stream_);
+    products.choose(all, weights, in.as(), out.as(), stream_, rest);
   };
   // Products of random activations: of zeros they draw less power.
   fill_bf16(normed_->as(), normed_->bytes() / 2, 1.0f, 3);
@@ -155,7 +156,7 @@ void Transformer::choose_algorithms() {
   choose(o_product_, &Layer::o, *attended_, *x_);
   choose(gate_up_product_, &Layer::gate_up, *normed_, *gate_up_);
   choose(down_product_, &Layer::down, *activated_, *x_);
-  head_product_.choose({rows.begin(), rows.end()}, {head_->as()}, normed_->as(), logits_part_->as(), stream_);
+  head_product_.choose({rows.begin(), rows.end()}, {head_->as()}, normed_->as(), logits_part_->as(), stream_, rest);
 }
 
 void Transformer::connect() {

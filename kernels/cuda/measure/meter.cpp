@@ -21,6 +21,22 @@ constexpr int kAttempts = 3;
 constexpr double kAveraging = 0.045;  // seconds
 constexpr double kMostBusy = 0.65;    // of the time, on that average: 600 W of 700 on an H100, where it idles between
 
+constexpr double kChoosing = 1e-4;  // seconds of launches in each of two rounds to compare variants by
+constexpr double kLong = 5e-5;      // a kernel so long starts on an idle GPU at no loss worth a launch before it
+constexpr double kClearlyFaster = 0.98;
+
+struct Stopwatch {
+  Stopwatch() {
+    DSSIM_CUDA(cudaEventCreate(&start));
+    DSSIM_CUDA(cudaEventCreate(&stop));
+  }
+  ~Stopwatch() {
+    cudaEventDestroy(start);
+    cudaEventDestroy(stop);
+  }
+  cudaEvent_t start = nullptr, stop = nullptr;
+};
+
 double elapsed_seconds(cudaEvent_t from, cudaEvent_t to) {
   float milliseconds = 0.0f;
   DSSIM_CUDA(cudaEventElapsedTime(&milliseconds, from, to));
@@ -60,6 +76,39 @@ void RestKeeper::before(double busy_s) {
   if (average_ <= allowed) return;
   std::this_thread::sleep_for(std::chrono::duration<double>(kAveraging * std::log(average_ / allowed)));
   pass(0.0);
+}
+
+int fastest(int count, const std::function<void(int, int, cudaStream_t)>& call, cudaStream_t stream,
+            RestKeeper& rest) {
+  if (count <= 1) return 0;
+  const Stopwatch watch;
+  int set = 0;  // each launch finds other inputs, none of them in the cache
+  auto timed = [&](int variant, int calls) {
+    DSSIM_CUDA(cudaEventRecord(watch.start, stream));
+    for (int i = 0; i < calls; ++i) call(variant, set++, stream);
+    DSSIM_CUDA(cudaEventRecord(watch.stop, stream));
+    DSSIM_CUDA(cudaEventSynchronize(watch.stop));
+    return elapsed_seconds(watch.start, watch.stop) / calls;
+  };
+  call(0, set++, stream);
+  const double estimate = std::max(1e-6, timed(0, 1));
+  const int calls = static_cast<int>(std::clamp(kChoosing / estimate, 1.0, 8.0)), before = estimate < kLong ? 1 : 0;
+  std::vector<double> seconds(static_cast<std::size_t>(count), 1e9);
+  for (int round = 0; round < 2; ++round) {
+    const double busy_s = count * (calls + before) * estimate;
+    rest.before(busy_s);
+    for (int v = 0; v < count; ++v) {
+      if (before > 0) call(v, set++, stream);
+      double& best = seconds[static_cast<std::size_t>(v)];
+      best = std::min(best, timed(v, calls));
+    }
+    rest.after(busy_s);
+  }
+  int best = 0;
+  for (int v = 1; v < count; ++v) {
+    if (seconds[static_cast<std::size_t>(v)] < kClearlyFaster * seconds[static_cast<std::size_t>(best)]) best = v;
+  }
+  return best;
 }
 
 Meter::Meter(const Nvml& nvml, double precision, double sample_seconds)
@@ -150,37 +199,6 @@ std::optional<Reading> Meter::measure(const Call& call, std::size_t rotated_byte
   DSSIM_CUDA(cudaGraphDestroy(graph));
   ++(reading ? statistics_.readings : statistics_.dropped);
   return reading;
-}
-
-int Meter::fastest(int count, const std::function<void(int, int, cudaStream_t)>& call) {
-  if (count <= 1) return 0;
-  count = std::min<int>(count, static_cast<int>(events_.size()) / 2);
-  call(0, 0, stream_);
-  DSSIM_CUDA(cudaEventRecord(events_[0], stream_));
-  call(0, 1, stream_);
-  DSSIM_CUDA(cudaEventRecord(events_[1], stream_));
-  DSSIM_CUDA(cudaEventSynchronize(events_[1]));
-  double estimate = std::max(1e-6, elapsed_seconds(events_[0], events_[1]));
-  int calls = static_cast<int>(std::clamp(3e-4 / estimate, 2.0, 16.0));
-  rest_.before(count * (calls + 1) * estimate);
-  for (int v = 0; v < count; ++v) {
-    call(v, 0, stream_);
-    DSSIM_CUDA(cudaEventRecord(events_[2 * v], stream_));
-    for (int i = 1; i <= calls; ++i) call(v, i, stream_);
-    DSSIM_CUDA(cudaEventRecord(events_[2 * v + 1], stream_));
-  }
-  DSSIM_CUDA(cudaEventSynchronize(events_[2 * count - 1]));
-  rest_.after(elapsed_seconds(events_[0], events_[2 * count - 1]));
-  int best = 0;
-  double best_seconds = 0.0;
-  for (int v = 0; v < count; ++v) {
-    double seconds = elapsed_seconds(events_[2 * v], events_[2 * v + 1]);
-    if (v == 0 || seconds < 0.98 * best_seconds) {
-      best = v;
-      best_seconds = seconds;
-    }
-  }
-  return best;
 }
 
 std::optional<Reading> Meter::measure_host(const std::function<double()>& sample, int most) {

@@ -52,6 +52,12 @@ class RestKeeper {
   double at_s_ = 0.0;
 };
 
+// Which of `count` variants of a call is fastest on a GPU that rests between: each is launched a few times in two
+// rounds, whose quicker one counts, so that a moment's lower clock does not decide. The first variant stays unless
+// another is clearly faster. call(variant, i, stream) works on the i-th set of rotated inputs.
+int fastest(int count, const std::function<void(int variant, int i, cudaStream_t)>& call, cudaStream_t stream,
+            RestKeeper& rest);
+
 class Meter {
  public:
   // call(i, stream) launches the call once, on the i-th set of its rotated inputs.
@@ -66,8 +72,9 @@ class Meter {
   // throughout.
   std::optional<Reading> measure(const Call& call, std::size_t rotated_bytes = 0);
 
-  // Which of `count` variants of a call is fastest, from a few direct launches each; ties go to the first.
-  int fastest(int count, const std::function<void(int variant, int i, cudaStream_t)>& call);
+  int fastest(int count, const std::function<void(int variant, int i, cudaStream_t)>& call) {
+    return cuda::fastest(count, call, stream_, rest_);
+  }
 
   // The same statistics for something timed by the caller (seconds per call), until precise.
   std::optional<Reading> measure_host(const std::function<double()>& sample, int most);
