@@ -64,7 +64,7 @@ void LatentWork::add_expanded(const LatentHeads& h, double new_tokens, double pa
 
 double LatentAttentionTable::ideal(const Machine& machine, const LatentWork& w) {
   const double rate = machine.flops_per_s(Precision::bf16), bandwidth = machine.memory_bytes_per_s;
-  return kLaunches + std::max(w.product_flops / rate, w.weight_bytes / bandwidth) +
+  return std::max(w.product_flops / rate, w.weight_bytes / bandwidth) +
          std::max(w.attention_flops / rate, w.cache_bytes / bandwidth) + w.vector_bytes / bandwidth;
 }
 
@@ -72,6 +72,7 @@ LatentAttentionTable::LatentAttentionTable(std::span<const LatentSample> samples
                                            const Machine& source)
     : kv_cache_(kv_cache), source_(source) {
   for (const auto& s : samples) {
+    if (s.seconds < 2 * kLaunches) continue;  // launches, and nothing else
     const LatentHeads heads{s.heads, kRank, kRope, kNope, kValue, kv_cache};
     LatentWork work;
     if (s.absorbed) {
@@ -84,7 +85,7 @@ LatentAttentionTable::LatentAttentionTable(std::span<const LatentSample> samples
     const Way way = !s.absorbed ? Way::expanded : s.q_len == 1 ? Way::decode : Way::absorbed;
     surfaces_[static_cast<size_t>(way)].points.push_back({std::log2(work.pairs / work.tokens), std::log2(work.tokens),
                                                           std::log2(s.heads),
-                                                          std::log(ideal(source_, work) / s.seconds)});
+                                                          std::log(ideal(source_, work) / (s.seconds - kLaunches))});
   }
 }
 
@@ -142,9 +143,10 @@ Price LatentAttentionTable::price(const Machine& target, const LatentHeads& head
   const Coverage coverage =
       measured ? surface.coverage(length, tokens, std::log2(value(heads.heads))) : Coverage::outside;
   const double flops = work.product_flops + work.attention_flops, bytes = work.cache_bytes + work.weight_bytes;
-  const double here = ideal(source_, work) / efficiency;
+  const double here = kLaunches + ideal(source_, work) / efficiency;
   const double beaten = std::max(1.0, source_.least_seconds(flops, bytes, Precision::bf16) / here);
-  return {std::max(ideal(target, work) / efficiency, target.least_seconds(flops, bytes, Precision::bf16, beaten)),
+  return {std::max(kLaunches + ideal(target, work) / efficiency,
+                   target.least_seconds(flops, bytes, Precision::bf16, beaten)),
           coverage};
 }
 

@@ -10,11 +10,12 @@
 //             2 (n + p + v) FLOPs a head and pair
 // with r = kv_lora_rank, p = qk_rope_head_dim, n = qk_nope_head_dim, v = v_head_dim.
 //
-//   ideal = 15 us + max(product FLOPs / rate, their weights / bandwidth) + max(attention FLOPs / rate, latents /
-//           bandwidth) + vectors of the heads / bandwidth
-// 15 us are six launches of 2.5 us, the shortest kernel in any table. The efficiency ideal / measured is a smooth
-// function of (mean KV length, new tokens, heads): points weigh by the inverse fourth power of their distance in log2.
-// The measured rows are of eager launches, and those that the host's launches decided are not in the table: below
+//   ideal = max(product FLOPs / rate, their weights / bandwidth) + max(attention FLOPs / rate, latents / bandwidth) +
+//           vectors of the heads / bandwidth
+//   seconds = 15 us + ideal / efficiency
+// 15 us are six launches of 2.5 us, the shortest kernel in any table. The efficiency is a smooth function of (mean KV
+// length, new tokens, heads): points weigh by the inverse fourth power of their distance in log2. The measured rows are
+// of eager launches, and those that the host's launches decided are not in the table: below
 // about 0.25 ms the efficiency is that of the nearest larger ones. Units: SI. Tested by tests/unit/cost_model_test.cpp
 // and tests/validation/kernels_test.cpp.
 

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdio>
 #include <set>
@@ -14,6 +15,7 @@
 
 #include "kernels/attention_table.hpp"
 #include "kernels/gemm_table.hpp"
+#include "kernels/latent_attention_table.hpp"
 #include "kernels/mixed_attention_table.hpp"
 #include "kernels/moe_table.hpp"
 #include "kernels/profile.hpp"
@@ -304,6 +306,46 @@ TEST_P(Judged, TheReportBesideTheTablesIsTheirs) {
 
 INSTANTIATE_TEST_SUITE_P(Profiles, Judged, testing::Values("h100-sxm", "h200-sxm"),
                          [](const auto& info) { return std::string(info.param).substr(0, 4); });
+
+// Every third row of latent attention, and one number of heads after another.
+LatentWork work_of(const LatentHeads& heads, const LatentSample& s) {
+  LatentWork work;
+  if (s.absorbed)
+    work.add_absorbed(heads, s.batch * s.q_len, s.batch * (s.past_len + s.q_len),
+                      s.batch * s.q_len * (s.past_len + (s.q_len + 1) / 2));
+  else
+    for (double i = 0; i < s.batch; ++i) work.add_expanded(heads, s.q_len, s.past_len);
+  return work;
+}
+
+TEST_P(Kernels, LatentAttentionHeldOut) {
+  using Way = LatentAttentionTable::Way;
+  for (const Precision kv : {Precision::bf16, Precision::fp8}) {
+    const auto all = profile_.latent_attention(kv);
+    if (all.empty()) continue;
+    std::array<Errors, 3> rows, heads;
+    const auto judge = [&](const auto& held_out, std::array<Errors, 3>& errors) {
+      const auto [kept, held] = split(all, held_out);
+      const LatentAttentionTable table(kept, kv, machine_);
+      for (const auto& s : held) {
+        const LatentHeads h{s.heads, 512, 64, 128, 128, kv};
+        const Way way = !s.absorbed ? Way::expanded : s.q_len == 1 ? Way::decode : Way::absorbed;
+        errors[static_cast<size_t>(way)].add(table.price(machine_, h, way, work_of(h, s)).seconds, s.seconds);
+      }
+    };
+    int row = 0;
+    judge([&](const LatentSample&) { return ++row % 3 == 0; }, rows);
+    for (const int h : {2, 4, 8, 16, 32, 64}) judge([&](const LatentSample& s) { return s.heads == h; }, heads);
+    const char* ways[] = {"decode", "absorbed chunks", "expanded chunks"};
+    for (size_t way = 0; way < 3; ++way) {
+      if (rows[way].relative.empty()) continue;
+      const std::string what = "latent attention, " + std::string(name_of(kv)) + " cache, " + ways[way];
+      rows[way].print(name((what + ", every third row held out").c_str()));
+      heads[way].print(name((what + ", heads held out one by one").c_str()));
+      EXPECT_LT(rows[way].quantile(0.5), 0.12);
+    }
+  }
+}
 
 struct Transfer {
   Case from, to;
