@@ -318,8 +318,12 @@ LatentWork work_of(const LatentHeads& heads, const LatentSample& s) {
   return work;
 }
 
-TEST_P(Kernels, LatentAttentionHeldOut) {
+LatentAttentionTable::Way way_of(const LatentSample& s) {
   using Way = LatentAttentionTable::Way;
+  return !s.absorbed ? Way::expanded : s.q_len == 1 ? Way::decode : Way::absorbed;
+}
+
+TEST_P(Kernels, LatentAttentionHeldOut) {
   for (const Precision kv : {Precision::bf16, Precision::fp8}) {
     const auto all = profile_.latent_attention(kv);
     if (all.empty()) continue;
@@ -329,8 +333,8 @@ TEST_P(Kernels, LatentAttentionHeldOut) {
       const LatentAttentionTable table(kept, kv, machine_);
       for (const auto& s : held) {
         const LatentHeads h{s.heads, 512, 64, 128, 128, kv};
-        const Way way = !s.absorbed ? Way::expanded : s.q_len == 1 ? Way::decode : Way::absorbed;
-        errors[static_cast<size_t>(way)].add(table.price(machine_, h, way, work_of(h, s)).seconds, s.seconds);
+        errors[static_cast<size_t>(way_of(s))].add(table.price(machine_, h, way_of(s), work_of(h, s)).seconds,
+                                                   s.seconds);
       }
     };
     int row = 0;
@@ -383,6 +387,18 @@ TEST_P(Carried, ToAnotherGpu) {
     Errors errors;
     for (const auto& s : moes) errors.add(moe.price(at, Precision::bf16, s).seconds, s.seconds);
     errors.print(name + "moe");
+  }
+  const auto latents = source.latent_attention(Precision::bf16), there = target.latent_attention(Precision::bf16);
+  if (!latents.empty() && !there.empty()) {
+    const LatentAttentionTable table(latents, Precision::bf16, on);
+    std::array<Errors, 3> errors;
+    for (const auto& s : there) {
+      const LatentHeads heads{s.heads, 512, 64, 128, 128, Precision::bf16};
+      errors[static_cast<size_t>(way_of(s))].add(table.price(at, heads, way_of(s), work_of(heads, s)).seconds,
+                                                 s.seconds);
+    }
+    errors[0].print(name + "latent decode");
+    errors[2].print(name + "latent attention, expanded chunks");
   }
   EXPECT_LT(memory_bound.quantile(0.5), 0.25);
   if (std::string(from.stack) != "dssim-1") return;
