@@ -394,10 +394,13 @@ Price CostModel::Impl::attention(const AttentionHeads& h, std::span<const Attent
   return price;
 }
 
+// An 8-bit cache has a kernel of its own on some architectures: elsewhere the 16-bit table's efficiency.
 std::pair<const LatentAttentionTable*, Coverage> CostModel::Impl::latent_table(Precision kv_cache) const {
-  const auto of = [&](Precision format) { return find([&](const ProfileTables& t) { return t.latent(format); }); };
-  auto found = of(kv_cache);
-  if (found.first == nullptr) found = of(Precision::bf16);
+  auto found = find([&](const ProfileTables& t) {
+    const bool usable = &t == &tables(0) || t.machine().architecture == target_.architecture;
+    return usable ? t.latent(kv_cache) : nullptr;
+  });
+  if (found.first == nullptr) found = find([&](const ProfileTables& t) { return t.latent(Precision::bf16); });
   require(found.first, "latent_attention");
   return found;
 }

@@ -135,7 +135,9 @@ Coverage LatentAttentionTable::Surface::coverage(double length, double tokens, d
 
 Price LatentAttentionTable::price(const Machine& target, const LatentHeads& heads, Way way,
                                   const LatentWork& work) const {
-  const Surface& surface = surfaces_[static_cast<size_t>(way)];
+  // Without chunks in the latent space only those of one token are so: decodes.
+  const bool as_decode = way == Way::absorbed && surfaces_[static_cast<size_t>(way)].points.empty();
+  const Surface& surface = surfaces_[static_cast<size_t>(as_decode ? Way::decode : way)];
   const double length = std::log2(std::max(1.0, work.pairs / work.tokens)), tokens = std::log2(work.tokens);
   const double efficiency = std::exp(surface.at(length, tokens, heads.heads));
   const bool measured = heads.kv_cache == kv_cache_ && heads.kv_lora_rank == kRank && heads.qk_rope_head_dim == kRope &&

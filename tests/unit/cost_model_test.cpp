@@ -171,12 +171,25 @@ TEST(CostModel, LatentAttentionGrowsWithItsWork) {
       EXPECT_GT(now, last) << gpu << " " << kv;
       last = now;
     }
+    for (const double tokens : {1.0, 2.0, 64.0, 512.0, 513.0}) {  // in both ways, and where only decodes are absorbed
+      const AttentionChunk chunk{tokens, 4096};
+      const double now = cost.latent_prefill(heads, {&chunk, 1}).seconds;
+      EXPECT_GT(now, 15e-6) << gpu << " " << tokens;
+      EXPECT_LT(now, 5e-3) << gpu << " " << tokens;
+    }
     const AttentionChunk fresh{2048, 0}, behind{2048, 8192}, longer{8192, 0};
     const double one = cost.latent_prefill(heads, {&fresh, 1}).seconds;
     EXPECT_GT(cost.latent_prefill(heads, {&behind, 1}).seconds, 1.5 * one) << gpu;
     EXPECT_GT(cost.latent_prefill(heads, {&longer, 1}).seconds, 3 * one) << gpu;
     EXPECT_GT(cost.latent_prefill(heads, {&fresh, 1}).seconds, cost.gpu().name == "h100-sxm" ? 60e-6 : 40e-6);
   }
+  // FlashMLA's 8-bit table is Hopper's: on A100 an 8-bit cache saves bytes alone.
+  const CostModel a100 = load("a100-sxm-80gb", "vllm-0.14");
+  LatentHeads eight{16, 512, 64, 128, 128, Precision::fp8}, sixteen = eight;
+  sixteen.kv_cache = Precision::bf16;
+  EXPECT_EQ(a100.latent_decode(eight, 64, 64 * 4096.0).coverage, Coverage::outside);
+  EXPECT_GT(a100.latent_decode(eight, 64, 64 * 4096.0).seconds,
+            0.45 * a100.latent_decode(sixteen, 64, 64 * 4096.0).seconds);
   // A GPU without tables reads those of the nearest, flagged, and never beats what it sustains.
   const CostModel b200 = load("b200", "vllm-0.19");
   const LatentHeads heads{128, 512, 64, 128, 128, Precision::bf16};
