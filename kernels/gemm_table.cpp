@@ -98,6 +98,12 @@ GemmTable::Mix GemmTable::nearby(double n, double k) const {
   return mix;
 }
 
+double GemmTable::rows_log2(const LogCurve& curve, double m) {
+  constexpr double kTileRows = 64;
+  const double lm = std::log2(m);
+  return m <= kTileRows ? lm : std::min(curve.next_log2(lm), std::log2(std::ceil(m / kTileRows) * kTileRows));
+}
+
 Price GemmTable::price(const Machine& target, Precision asked, double m, double n, double k) const {
   auto at = mixes_.find({n, k});
   if (at == mixes_.end()) at = mixes_.emplace(std::pair{n, k}, mix_for(n, k)).first;
@@ -106,12 +112,15 @@ Price GemmTable::price(const Machine& target, Precision asked, double m, double 
   double log_efficiency = 0;
   Coverage coverage =
       asked == format_ || (asked == Precision::fp16 && format_ == Precision::bf16) ? mix.coverage : Coverage::outside;
+  const double ideal = floor_s_ + roofline(source_, asked, m, n, k);
   for (const auto& [curve, weight] : mix.curves) {
-    log_efficiency += weight * curves_[curve].at_log2(lm);
+    const double rows = rows_log2(curves_[curve], m);
+    const double filled = rows == lm ? ideal : floor_s_ + roofline(source_, asked, std::exp2(rows), n, k);
+    log_efficiency += weight * (curves_[curve].at_log2(rows) + std::log(ideal / filled));
     coverage = worse(coverage, curves_[curve].coverage_log2(lm));
   }
   const double efficiency = std::exp(log_efficiency), weight_bytes = bytes_of(asked) * n * k;
-  const double here = (floor_s_ + roofline(source_, asked, m, n, k)) / efficiency;
+  const double here = ideal / efficiency;
   const double seconds = (floor_s_ + roofline(target, asked, m, n, k)) / efficiency;
   // A measured product may beat the sustained rates (caches, clocks); the target is then allowed the same.
   const double beaten = std::max(1.0, source_.least_seconds(2 * m * n * k, weight_bytes, asked) / here);

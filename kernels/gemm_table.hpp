@@ -7,8 +7,13 @@
 //   seconds = ideal / efficiency(m, n, k); carried to another GPU no less than its sustained rates allow
 // `floor` is the shortest time in the table: what a launch costs however small the product. The measured efficiency is
 // interpolated in log m along the (n,k) that were measured; between them bilinearly in (log n, log k) where the table
-// is a grid there, else by a plane through the nearest ten. Tested by tests/unit/cost_model_test.cpp and
-// tests/validation/kernels_test.cpp.
+// is a grid there, else by a plane through the nearest ten.
+//
+// Tensor cores work on whole tiles, so the time of a product rises in steps (tile quantisation: NVIDIA, Matrix
+// Multiplication Background User's Guide). Sizes are measured where steps end; one inside a step of 64 rows, wgmma's
+// tile on Hopper and the least of cuBLAS's large ones elsewhere, takes as long as the step's end, or as the next measured
+// size where that comes first. Up to 64 rows cuBLASLt has narrower tiles, and the curve is taken as it is.
+// Tested by tests/unit/cost_model_test.cpp and tests/validation/kernels_test.cpp.
 
 #include <cstdint>
 #include <map>
@@ -38,6 +43,8 @@ class GemmTable {
   };
   Mix mix_for(double n, double k) const;
   Mix nearby(double n, double k) const;
+  // log2 of the rows that this curve is read at for m of them.
+  static double rows_log2(const LogCurve& curve, double m);
   static double roofline(const Machine& machine, Precision format, double m, double n, double k);
 
   Precision format_;

@@ -28,6 +28,11 @@ class LogCurve {
   bool empty() const { return x_.empty(); }
   double first() const { return x_.front(); }  // log2
   double last() const { return x_.back(); }
+  // The first point at lx or beyond it, or lx where there is none.
+  double next_log2(double lx) const {
+    const auto at = std::lower_bound(x_.begin(), x_.end(), lx);
+    return at == x_.end() ? lx : *at;
+  }
 
   double at_log2(double lx) const {
     if (lx <= x_.front()) return y_.front();

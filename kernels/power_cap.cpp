@@ -12,7 +12,7 @@ constexpr size_t kShareSteps = 100;   // of the remembered curve
 
 }  // namespace
 
-PowerCap::PowerCap(std::span<const PowerCapSample> kernels, double burst_s) {
+PowerCap::PowerCap(std::span<const PowerCapSample> kernels, double burst_s, double recovery_s) {
   if (kernels.empty()) return;
   for (size_t i = 0; i <= kShareSteps; ++i) {
     double sum = 0, weights = 0;
@@ -26,6 +26,7 @@ PowerCap::PowerCap(std::span<const PowerCapSample> kernels, double burst_s) {
   }
   most_slowdown_ = *std::max_element(slowdown_.begin(), slowdown_.end());
   burst_s_ = burst_s;
+  recovery_s_ = recovery_s;
 }
 
 double PowerCap::slowdown(double share) const {
@@ -36,19 +37,26 @@ double PowerCap::slowdown(double share) const {
   return (1 - w) * slowdown_[i] + w * slowdown_[i + 1];
 }
 
-double GpuHeat::run(const PowerCap& cap, double burst_s, double capped_s, double compute_bound, double now_s) {
-  if (!cap.acts() || burst_s <= 0) return 1;
-  burst_s /= stages_, capped_s /= stages_;
-  if (now_s > busy_until_s_) heat_ *= std::exp(-(now_s - busy_until_s_) / cap.burst_s());
-  const double start_s = std::max(now_s, busy_until_s_);
+double GpuHeat::run(const PowerCap& cap, const GpuWork& work, double now_s) {
+  if (!cap.acts() || work.burst_s <= 0) return work.burst_s;
+  const double burst_s = work.burst_s / stages_, lost_s = (work.capped_s - work.burst_s) / stages_;
+  if (const double idle_s = now_s - busy_until_s_; idle_s > 0) {
+    heat_ *= std::exp(-idle_s / cap.burst_s());
+    lowered_ *= std::exp(-idle_s / cap.recovery_s());
+  }
   // Heat tends to w / (1 - w), at the rate (1 - w) / burst_s; it may be infinite, so both are kept apart.
+  const double compute_bound = cap.compute_bound(work.drawing_s / work.burst_s);
   const double cooling = std::max(1e-9, 1 - compute_bound) / cap.burst_s();
   const double goal = compute_bound / (cooling * cap.burst_s());
   const double to_cap_s = goal > 1 ? std::log((goal - heat_) / (goal - 1)) / cooling : burst_s;
-  const double share = std::clamp(to_cap_s / burst_s, 0.0, 1.0);
+  const double share = std::clamp(to_cap_s / burst_s, 0.0, 1.0);  // of the work done before the cap
+  const double before_s = share * burst_s, recovery = before_s / cap.recovery_s();
+  const double lowered = recovery > 0 ? lowered_ * -std::expm1(-recovery) / recovery : lowered_;  // the mean
+  const double seconds = burst_s + (share * lowered + 1 - share) * lost_s;
   heat_ = share < 1 ? 1 : std::min(1.0, goal + (heat_ - goal) * std::exp(-cooling * burst_s));
-  busy_until_s_ = start_s + share * burst_s + (1 - share) * capped_s;
-  return share;
+  lowered_ = share < 1 ? 1 : lowered_ * std::exp(-recovery);
+  busy_until_s_ = std::max(now_s, busy_until_s_) + seconds;
+  return seconds * stages_;
 }
 
 }  // namespace dssim

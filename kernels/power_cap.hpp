@@ -11,13 +11,18 @@
 //   slowdown(share)  time under the cap / time in a burst of a kernel that reaches `share` of the GPU's matrix rate in a
 //                    burst: the mean of the measured kernels, weighted by a Gaussian of width 0.05 in share
 //   burst_s          how long a large product runs at the highest clock after long decode-like work
+//   recovery_s       how long the clock takes to come back afterwards: the area of what decode-like work loses over its
+//                    first loss (power_recovery.csv)
 //
 // Between the two stands one number for each GPU, its heat x, 0 after long memory-bound work or idling, 1 at the cap:
 //   dx/dt = (w - (1 - w) x) / burst_s     w: how compute-bound the work is, (slowdown - 1) / (the largest - 1)
 // so pure products reach the cap in burst_s, other work cools with the same time constant, and a mixture that is less
 // than half compute-bound never gets there. Measured with bursts of 10 to 200 ms at duty cycles of 20 to 50 %
-// (2026-11-21, one H100): those of 20 % never slowed, of 50 % slowed after 20 to 50 ms. Boards differ: 27 to 72 ms for
-// burst_s on two H100s and one H200.
+// (2026-11-21, one H100): those of 20 % never slowed, of 50 % slowed after 20 to 50 ms. Boards differ: 27 to 78 ms for
+// burst_s on three H100s, 72 and 278 ms on two H200s.
+//
+// From the moment that the cap is reached the clock is lowered, and what comes next runs on it: a step that reads weights
+// loses little, its short kernels lose what the clock does. The clock comes back as exp(-t / recovery_s).
 //
 // Tested by tests/unit/power_cap_test.cpp.
 
@@ -34,31 +39,40 @@ struct PowerCapSample {
 class PowerCap {
  public:
   PowerCap() = default;  // no cap known: everything runs as in a burst
-  PowerCap(std::span<const PowerCapSample> kernels, double burst_s);
+  PowerCap(std::span<const PowerCapSample> kernels, double burst_s, double recovery_s);
 
   bool acts() const { return burst_s_ > 0; }
   double burst_s() const { return burst_s_; }
-  double slowdown(double share) const;           // ≥ 1
-  double compute_bound(double slowdown) const {  // w above
+  double recovery_s() const { return recovery_s_; }
+  double most_slowdown() const { return most_slowdown_; }  // what the clock itself loses
+  double slowdown(double share) const;                     // ≥ 1
+  double compute_bound(double slowdown) const {            // w above
     return most_slowdown_ > 1 ? (slowdown - 1) / (most_slowdown_ - 1) : 0;
   }
 
  private:
-  double burst_s_ = 0, most_slowdown_ = 1;
+  double burst_s_ = 0, recovery_s_ = 0, most_slowdown_ = 1;
   std::vector<double> slowdown_;  // at equal steps of share from 0 to 1
 };
 
-// One GPU's heat as time passes; of a pipeline's GPUs, each of which does one of `stages` equal parts of all work.
+// Work of a GPU: its seconds in a burst, and those under the cap: of the kernels that draw the power, the others as in a
+// burst, which says how compute-bound it is; and of all, on the lowered clock.
+struct GpuWork {
+  double burst_s = 0, drawing_s = 0, capped_s = 0;
+};
+
+// One GPU's heat and clock as time passes; of a pipeline's GPUs, each of which does one of `stages` equal parts of all
+// work.
 class GpuHeat {
  public:
   explicit GpuHeat(int stages = 1) : stages_(stages) {}
-  // Work that takes burst_s in a burst and capped_s under the cap, starting at now_s; the GPU idled since the work
-  // before. Returns the share of the work done as in a burst: it takes share × burst_s + (1 - share) × capped_s.
-  double run(const PowerCap& cap, double burst_s, double capped_s, double compute_bound, double now_s);
+  // The seconds that work takes which starts at now_s; the GPU idled since the work before.
+  double run(const PowerCap& cap, const GpuWork& work, double now_s);
 
  private:
   double stages_;
   double heat_ = 0, busy_until_s_ = 0;
+  double lowered_ = 0;  // of the clock: 1 at the cap, 0 when it is the highest again
 };
 
 }  // namespace dssim

@@ -50,6 +50,26 @@ AttentionKernel attention_of(const Config& config) {
   return config.choice("attention", words) == "flash-3" ? AttentionKernel::flash3 : AttentionKernel::flash2;
 }
 
+// The area under what is lost, trapezoid by trapezoid from the cap on, over the first loss.
+double recovery_s(const std::filesystem::path& path) {
+  CsvTable csv(path, {"after", "seconds"});
+  std::vector<std::pair<double, double>> rows;
+  while (csv.next()) {
+    rows.emplace_back(positive(csv, 0), positive(csv, 1));
+    if (rows.size() > 1 && rows.back().first <= rows[rows.size() - 2].first)
+      throw csv.error(0, "must be later than in the row before");
+  }
+  const auto refused = [&](const char* what) { return bad_input(fmt::format("{}: {}", path.string(), what)); };
+  if (rows.size() < 2) throw refused("needs two rows or more");
+  const double highest = rows.back().second, lost = rows.front().second - highest;
+  if (lost <= 0) throw refused("the first row must take longer than the last");
+  double area = rows.front().first * lost;
+  for (size_t i = 1; i < rows.size(); ++i)
+    area += (rows[i].first - rows[i - 1].first) *
+            (std::max(0.0, rows[i].second - highest) + std::max(0.0, rows[i - 1].second - highest)) / 2;
+  return area / lost;
+}
+
 }  // namespace
 
 Profile::Profile(const std::filesystem::path& root, const std::string& gpu, const std::string& stack)
@@ -224,7 +244,7 @@ std::vector<CopySample> Profile::copies() const {
 }
 
 PowerCap Profile::power_cap() const {
-  const auto cap = file("power_cap", ""), burst = file("power_burst", "");
+  const auto cap = file("power_cap", ""), burst = file("power_burst", ""), recovery = file("power_recovery", "");
   if (cap.empty() || burst.empty()) return {};
   std::vector<PowerCapSample> kernels;
   CsvTable csv(cap, {"dtype", "flops", "burst_seconds", "seconds"});
@@ -234,7 +254,10 @@ PowerCap Profile::power_cap() const {
   }
   CsvTable bursts(burst, {"regime", "seconds"});
   while (bursts.next())
-    if (bursts.text(0) == "decode_like") return PowerCap(kernels, positive(bursts, 1));
+    if (bursts.text(0) == "decode_like") {
+      const double burst_s = positive(bursts, 1);
+      return PowerCap(kernels, burst_s, recovery.empty() ? burst_s : recovery_s(recovery));
+    }
   return {};
 }
 

@@ -18,6 +18,7 @@
 //   copy.csv[.gz]                  kernel,bytes,seconds
 //   power_cap.csv                  kernel,dtype,flops,burst_seconds,seconds: one kernel in a burst and under the power cap
 //   power_burst.csv                regime,seconds: how long a large product keeps the highest clock after decode_like work
+//   power_recovery.csv             after,seconds: decode-like work, `after` seconds from the cap
 //   report.toml                    how well the tables predict shapes that are not in them (kernels/profile_report.hpp)
 // A table split by number format (gemm.fp8.csv.gz) is read only where that format is asked for; in one that is not
 // split, rows of other formats are passed over. Further columns are ignored. Seconds > 0, sizes > 0 (past_len and

@@ -30,8 +30,8 @@ class StepModel::Impl {
  private:
   // Sums over some of a step's operators.
   struct Part {
-    double seconds = -1;  // < 0: not priced yet
-    double capped_s = 0;  // the same under the power cap
+    double seconds = -1;                 // < 0: not priced yet
+    double drawing_s = 0, capped_s = 0;  // under the power cap (GpuWork)
     StepUsage usage;
   };
   struct DecodePart {
@@ -68,9 +68,12 @@ class StepModel::Impl {
   // All layers' attention; in one launch of both kinds the decodes count as prefill.
   struct Attention {
     Price prefill{0, Coverage::inside}, decode{0, Coverage::inside};
-    double prefill_slowdown = 1;  // under the power cap
+    double prefill_flops = 0, prefill_bytes = 0, decode_bytes = 0;  // of all layers
     double seconds() const { return prefill.seconds + decode.seconds; }
-    double capped_s() const { return prefill.seconds * prefill_slowdown + decode.seconds; }
+    std::array<OperatorPrice, 2> operators() const {
+      return {{{"", OperatorClass::prefill_attention, prefill.seconds, prefill_flops, prefill_bytes, prefill.coverage},
+               {"", OperatorClass::decode_attention, decode.seconds, 0, decode_bytes, decode.coverage}}};
+    }
   };
   Attention step_attention(const StepShape& shape, const Run& run);
   int64_t head_rows(const StepShape& shape) const;
@@ -78,8 +81,11 @@ class StepModel::Impl {
   void product(Sink& out, std::string_view name, double m, double n, double k, double layers) const;
   void element(Sink& out, std::string_view name, Elementwise kernel, double m, double width, double values,
                double count) const;
-  double capped_slowdown(OperatorClass kind, double flops, double seconds) const;
-  double burst_share(double burst_s, double capped_s, GpuHeat* heat, double now_s) const;
+  struct CappedOperator {  // what an operator takes under the power cap, over its seconds (GpuWork)
+    double drawing = 1, all = 1;
+  };
+  CappedOperator capped(const OperatorPrice& o) const;
+  double seconds_of(const GpuWork& work, GpuHeat* heat, double now_s) const;
   void add(Sink& out, std::string_view name, OperatorClass kind, Price price, double count, double flops,
            double bytes) const;
 
@@ -240,26 +246,38 @@ StepModel::Impl::Part StepModel::Impl::sum(const Sink& operators) const {
   part.seconds = 0;
   for (const auto& o : operators) {
     part.seconds += o.seconds;
-    part.capped_s += o.seconds * capped_slowdown(o.kind, o.flops, o.seconds);
+    const CappedOperator under_cap = capped(o);
+    part.drawing_s += o.seconds * under_cap.drawing;
+    part.capped_s += o.seconds * under_cap.all;
     part.usage.class_s[static_cast<size_t>(o.kind)] += o.seconds;
     part.usage.coverage_s[static_cast<size_t>(o.coverage)] += o.seconds;
   }
   return part;
 }
 
-// How much longer an operator takes under the power cap than in a burst.
-double StepModel::Impl::capped_slowdown(OperatorClass kind, double flops, double seconds) const {
-  if (flops <= 0 || !cost_.power_cap().acts()) return 1;
-  const bool weights = kind == OperatorClass::matmul || kind == OperatorClass::moe;
-  return cost_.power_cap().slowdown(
-      flops / (seconds * cost_.gpu().matrix_flops_per_s(weights ? options_.weights : Precision::bf16)));
+// Products and the attention of prompts lose what kernels of their share of the matrix rate were measured to. The clock
+// counts for the rest as far as memory does not: not at all for what runs at the memory's bandwidth or waits for links.
+StepModel::Impl::CappedOperator StepModel::Impl::capped(const OperatorPrice& o) const {
+  const PowerCap& cap = cost_.power_cap();
+  if (!cap.acts() || o.seconds <= 0 || o.kind == OperatorClass::all_reduce || o.kind == OperatorClass::host) return {};
+  const bool products = o.kind == OperatorClass::matmul || o.kind == OperatorClass::moe;
+  const bool draws = products || o.kind == OperatorClass::output_head || o.kind == OperatorClass::prefill_attention;
+  CappedOperator under_cap;
+  if (draws && o.flops > 0)
+    under_cap.drawing = cap.slowdown(
+        o.flops / (o.seconds * cost_.gpu().matrix_flops_per_s(products ? options_.weights : Precision::bf16)));
+  const double streaming = std::min(1.0, o.bytes / (o.seconds * cost_.gpu().memory_bytes_per_s));
+  const double by_clock = draws && o.kind != OperatorClass::prefill_attention && o.flops > 0
+                              ? 1
+                              : 1 + (cap.most_slowdown() - 1) * (1 - streaming);
+  under_cap.all = std::max(under_cap.drawing, by_clock);
+  return under_cap;
 }
 
-// The share of a step that runs before the GPU reaches its power cap.
-double StepModel::Impl::burst_share(double burst_s, double capped_s, GpuHeat* heat, double now_s) const {
-  const PowerCap& cap = cost_.power_cap();
+// What a step's GPU work takes on GPUs of that heat; by itself it starts cool.
+double StepModel::Impl::seconds_of(const GpuWork& work, GpuHeat* heat, double now_s) const {
   GpuHeat cool;
-  return (heat != nullptr ? heat : &cool)->run(cap, burst_s, capped_s, cap.compute_bound(capped_s / burst_s), now_s);
+  return (heat != nullptr ? heat : &cool)->run(cost_.power_cap(), work, now_s);
 }
 
 // Pairs of a prompt's query token and a token it attends to.
@@ -378,6 +396,7 @@ StepModel::Impl::Attention StepModel::Impl::step_attention(const StepShape& shap
     if (shape.decode_longest > 0 && !arch_.is_mla())
       attention.decode.seconds *= cost_.decode_spread(heads_, value(shape.decode_sequences),
                                                       value(shape.decode_kv_tokens), value(shape.decode_longest));
+    attention.decode_bytes = kv_token_bytes() * value(shape.decode_kv_tokens) * layers_;
   }
   if (shape.prefill.empty()) return attention;
   chunks_.clear();
@@ -390,8 +409,10 @@ StepModel::Impl::Attention StepModel::Impl::step_attention(const StepShape& shap
   else
     attention.prefill = cost_.prefill_attention(heads_, chunks_, arch_.family == Family::decoder);
   attention.prefill.seconds *= layers_;
-  attention.prefill_slowdown = capped_slowdown(
-      OperatorClass::prefill_attention, pair_flops(false) * query_pairs(shape) * layers_, attention.prefill.seconds);
+  attention.prefill_flops = pair_flops(false) * query_pairs(shape) * layers_;
+  double kv = 0;
+  for (const auto& c : shape.prefill) kv += value(c.past_tokens + c.new_tokens);
+  attention.prefill_bytes = kv_token_bytes() * kv * layers_;
   return attention;
 }
 
@@ -433,11 +454,18 @@ StepPrice StepModel::Impl::price(const StepShape& shape, StepUsage* usage, GpuHe
   const Part& head = head_part(head_rows(shape));
   const Attention attention = step_attention(shape, run);
 
-  const double burst_s = layers.seconds + attention.seconds() + embedding.seconds + head.seconds;
-  const double capped_s = layers.capped_s + attention.capped_s() + embedding.capped_s + head.capped_s;
-  const double in_burst = burst_share(burst_s, capped_s, heat, now_s);
+  GpuWork work{layers.seconds + embedding.seconds + head.seconds,
+               layers.drawing_s + embedding.drawing_s + head.drawing_s,
+               layers.capped_s + embedding.capped_s + head.capped_s};
+  for (const auto& o : attention.operators()) {
+    const CappedOperator under_cap = capped(o);
+    work.burst_s += o.seconds;
+    work.drawing_s += o.seconds * under_cap.drawing;
+    work.capped_s += o.seconds * under_cap.all;
+  }
+  const double burst_s = work.burst_s;
   const double slowdown = (shape.prefill.empty() ? stack.decode_slowdown : stack.prefill_slowdown) *
-                          (in_burst + (1 - in_burst) * capped_s / burst_s);
+                          seconds_of(work, heat, now_s) / burst_s;
   const double gpu_s = slowdown * burst_s;
   const double waiting_s = std::max(0.0, run.launch_s - gpu_s);  // the GPU waits for launches
   price.embedding_s = slowdown * embedding.seconds;
@@ -484,15 +512,18 @@ std::vector<OperatorPrice> StepModel::Impl::breakdown(const StepShape& shape) {
     attend("decode attention", OperatorClass::decode_attention, attention.decode, decode_kv, decode_kv);
   head_operators(value(head_rows(shape)), out);
   const double slowdown = decode ? stack.decode_slowdown : stack.prefill_slowdown;
-  const auto capped = [&](const OperatorPrice& o) {
-    return o.kind == OperatorClass::prefill_attention  ? attention.prefill_slowdown
-           : o.kind == OperatorClass::decode_attention ? 1
-                                                       : capped_slowdown(o.kind, o.flops, o.seconds);
-  };
-  double burst_s = 0, capped_s = 0, gpu_s = 0;
-  for (const auto& o : out) burst_s += o.seconds, capped_s += o.seconds * capped(o);
-  const double in_burst = burst_share(burst_s, capped_s, nullptr, 0);
-  for (auto& o : out) gpu_s += o.seconds *= slowdown * (in_burst + (1 - in_burst) * capped(o));
+  GpuWork work;
+  for (const auto& o : out) {
+    const CappedOperator under_cap = capped(o);
+    work.burst_s += o.seconds;
+    work.drawing_s += o.seconds * under_cap.drawing;
+    work.capped_s += o.seconds * under_cap.all;
+  }
+  // Each operator loses the same part of what it would under the cap.
+  const double lost_s = work.capped_s - work.burst_s;
+  const double lost = lost_s > 0 ? (seconds_of(work, nullptr, 0) - work.burst_s) / lost_s : 0;
+  double gpu_s = 0;
+  for (auto& o : out) gpu_s += o.seconds *= slowdown * (1 + lost * (capped(o).all - 1));
   if (run.launch_s > gpu_s)
     add(out, "launches", OperatorClass::host, {run.launch_s - gpu_s, Coverage::inside}, 1, 0, 0);
   if (run.host_s > 0) add(out, "host between steps", OperatorClass::host, {run.host_s, Coverage::inside}, 1, 0, 0);

@@ -17,10 +17,17 @@ namespace {
 
 // Memory-bound work loses nothing, a large product a fifth.
 const std::vector<PowerCapSample> kKernels{{0.1, 1, 1}, {0.8, 1, 1.2}};
-constexpr double kBurst = 0.05;
+constexpr double kBurst = 0.05, kNoRecovery = 1e-9;
+
+// The share done before the cap of work of burst_s that loses a fifth under it and is so compute-bound; the clock comes
+// back at once.
+double share_run(GpuHeat& heat, const PowerCap& cap, double burst_s, double compute_bound, double now_s) {
+  const GpuWork work{burst_s, burst_s * (1 + 0.2 * compute_bound), 1.2 * burst_s};
+  return (work.capped_s - heat.run(cap, work, now_s)) / (work.capped_s - work.burst_s);
+}
 
 TEST(PowerCap, SlowdownIsThatOfTheNearestMeasuredKernels) {
-  const PowerCap cap(kKernels, kBurst);
+  const PowerCap cap(kKernels, kBurst, kNoRecovery);
   EXPECT_NEAR(cap.slowdown(0.1), 1, 1e-6);
   EXPECT_NEAR(cap.slowdown(0.8), 1.2, 1e-6);
   EXPECT_NEAR(cap.slowdown(0.45), 1.1, 1e-3);  // half way
@@ -33,22 +40,22 @@ TEST(PowerCap, WithoutTablesNothingIsLost) {
   GpuHeat heat;
   EXPECT_FALSE(none.acts());
   EXPECT_EQ(none.slowdown(0.8), 1);
-  EXPECT_EQ(heat.run(none, 10, 12, 1, 0), 1);
+  EXPECT_EQ(heat.run(none, {10, 12, 12}, 0), 10);
 }
 
 TEST(PowerCap, PureProductsReachTheCapAfterTheMeasuredBurst) {
-  const PowerCap cap(kKernels, kBurst);
+  const PowerCap cap(kKernels, kBurst, kNoRecovery);
   GpuHeat heat;
-  EXPECT_NEAR(heat.run(cap, 0.2, 0.24, 1, 0), kBurst / 0.2, 1e-6);
-  EXPECT_NEAR(heat.run(cap, 0.2, 0.24, 1, 0.05 + 0.75 * 0.24), 0, 1e-6);  // right after: no burst is left
+  EXPECT_NEAR(share_run(heat, cap, 0.2, 1, 0), kBurst / 0.2, 1e-6);
+  EXPECT_NEAR(share_run(heat, cap, 0.2, 1, 0.05 + 0.75 * 0.24), 0, 1e-6);  // right after: no burst is left
 }
 
 TEST(PowerCap, ManyShortPiecesAreOneLongOne) {
-  const PowerCap cap(kKernels, kBurst);
+  const PowerCap cap(kKernels, kBurst, kNoRecovery);
   GpuHeat heat;
   double now = 0, in_burst = 0;
   for (int i = 0; i < 100; ++i) {
-    const double share = heat.run(cap, 0.002, 0.0024, 1, now);
+    const double share = share_run(heat, cap, 0.002, 1, now);
     in_burst += 0.002 * share;
     now += 0.002 * share + 0.0024 * (1 - share);
   }
@@ -57,38 +64,59 @@ TEST(PowerCap, ManyShortPiecesAreOneLongOne) {
 
 // Four batches in flight, each of which keeps every stage at work for a quarter of its step.
 TEST(PowerCap, AStageOfAPipelineHeatsByItsPartOfEachStep) {
-  const PowerCap cap(kKernels, kBurst);
+  const PowerCap cap(kKernels, kBurst, kNoRecovery);
   GpuHeat alone, stage(4);
   for (double now = 0; now < 1; now += 0.01) {
-    const double share = alone.run(cap, 0.008, 0.0096, 0.55, now);
-    EXPECT_NEAR(stage.run(cap, 0.032, 0.0384, 0.55, now), share, 1e-12);
+    const double share = share_run(alone, cap, 0.008, 0.55, now);
+    EXPECT_NEAR(share_run(stage, cap, 0.032, 0.55, now), share, 1e-12);
   }
-  alone.run(cap, 0.2, 0.24, 1, 1);
-  stage.run(cap, 0.8, 0.96, 1, 1);
-  EXPECT_NEAR(stage.run(cap, 0.8, 0.96, 1, 1.5), alone.run(cap, 0.2, 0.24, 1, 1.5), 1e-12);  // both rested as long
+  share_run(alone, cap, 0.2, 1, 1);
+  share_run(stage, cap, 0.8, 1, 1);
+  EXPECT_NEAR(share_run(stage, cap, 0.8, 1, 1.5), share_run(alone, cap, 0.2, 1, 1.5), 1e-12);  // both rested as long
 }
 
 TEST(PowerCap, RestAndMemoryBoundWorkCoolAlike) {
-  const PowerCap cap(kKernels, kBurst);
+  const PowerCap cap(kKernels, kBurst, kNoRecovery);
   GpuHeat idle, decoding;
-  idle.run(cap, 0.2, 0.24, 1, 0);
-  decoding.run(cap, 0.2, 0.24, 1, 0);
+  share_run(idle, cap, 0.2, 1, 0);
+  share_run(decoding, cap, 0.2, 1, 0);
   const double end = 0.05 + 0.75 * 0.24;
-  decoding.run(cap, 0.1, 0.1, 0, end);
-  const double after_idle = idle.run(cap, 0.2, 0.24, 1, end + 0.1);
-  EXPECT_NEAR(decoding.run(cap, 0.2, 0.24, 1, end + 0.1), after_idle, 1e-9);
+  share_run(decoding, cap, 0.1, 0, end);
+  const double after_idle = share_run(idle, cap, 0.2, 1, end + 0.1);
+  EXPECT_NEAR(share_run(decoding, cap, 0.2, 1, end + 0.1), after_idle, 1e-9);
   EXPECT_NEAR(after_idle, (1 - std::exp(-2.0)) * kBurst / 0.2, 1e-6);  // two time constants of rest
 }
 
 TEST(PowerCap, WorkLessThanHalfComputeBoundNeverGetsThere) {
-  const PowerCap cap(kKernels, kBurst);
+  const PowerCap cap(kKernels, kBurst, kNoRecovery);
   GpuHeat heat;
   double now = 0;
-  for (int i = 0; i < 1000; ++i, now += 0.01) EXPECT_EQ(heat.run(cap, 0.01, 0.0108, 0.49, now), 1);
+  for (int i = 0; i < 1000; ++i, now += 0.01) EXPECT_EQ(share_run(heat, cap, 0.01, 0.49, now), 1);
   GpuHeat more;
   double least = 1;
-  for (int i = 0; i < 1000; ++i) least = std::min(least, more.run(cap, 0.01, 0.0108, 0.6, 0.011 * i));
+  for (int i = 0; i < 1000; ++i) least = std::min(least, share_run(more, cap, 0.01, 0.6, 0.011 * i));
   EXPECT_LT(least, 1);
+}
+
+// Right after the cap memory-bound work loses all that the clock takes, later exp(-t / recovery) of it.
+TEST(PowerCap, TheClockComesBackExponentially) {
+  constexpr double kRecovery = 0.03;
+  const PowerCap cap(kKernels, kBurst, kRecovery);
+  const GpuWork products{0.2, 0.24, 0.24}, decode{1e-6, 1e-6, 1.04e-6};
+  GpuHeat heat;
+  double now = heat.run(cap, products, 0);
+  EXPECT_NEAR(heat.run(cap, decode, now), 1.04e-6, 1e-11);
+  now += kRecovery;  // idle
+  EXPECT_NEAR(heat.run(cap, decode, now), 1e-6 * (1 + 0.04 * std::exp(-1.0)), 1e-11);
+  // Long work loses the integral, in one piece or in many.
+  GpuHeat one, many;
+  const double end = one.run(cap, products, 0);
+  many.run(cap, products, 0);
+  const double whole = one.run(cap, {0.1, 0.1, 0.104}, end);
+  double pieces = 0;
+  for (int i = 0; i < 100; ++i) pieces += many.run(cap, {0.001, 0.001, 0.00104}, end + pieces);
+  EXPECT_NEAR(whole - 0.1, 0.04 * kRecovery * (1 - std::exp(-0.1 / kRecovery)), 1e-9);
+  EXPECT_NEAR(pieces, whole, 1e-9);
 }
 
 class PowerCappedSteps : public testing::Test {
@@ -118,9 +146,12 @@ TEST_F(PowerCappedSteps, PromptsThatFollowEachOtherSlowDownAndDecodesDoNot) {
   EXPECT_EQ(prompts.front(), model.price({0, 0, chunk}).total_s());
   EXPECT_GT(prompts.back(), 1.05 * prompts.front());
   EXPECT_LT(prompts.back(), 1.2 * prompts.front());
+  // Decodes feel the lowered clock in their short kernels, until it has come back.
   const StepShape decode{16, 16 * 1000, {}};
-  EXPECT_NEAR(model.price(decode, nullptr, &heat, now).total_s(), model.price(decode).total_s(),
-              0.01 * model.price(decode).total_s());
+  const double cool = model.price(decode).total_s(), after = model.price(decode, nullptr, &heat, now).total_s();
+  EXPECT_GT(after, 1.005 * cool);
+  EXPECT_LT(after, 1.05 * cool);
+  EXPECT_NEAR(model.price(decode, nullptr, &heat, now + 1).total_s(), cool, 1e-6 * cool);
 }
 
 TEST_F(PowerCappedSteps, ACapStaysWithTheGpuItWasMeasuredOn) {

@@ -152,5 +152,19 @@ TEST(ShippedProfiles, FiguresAreTheCatalogues) {
   EXPECT_GE(profiles, 8);
 }
 
+TEST_F(ProfileFiles, TheClockRecoversByTheAreaOfWhatIsLost) {
+  write("power_cap.csv", "kernel,dtype,flops,burst_seconds,seconds\ngemm,bf16,1e6,1e-6,1.2e-6\n");
+  write("power_burst.csv", "regime,seconds\ndecode_like,0.05\n");
+  EXPECT_EQ(open().power_cap().recovery_s(), 0.05) << "a profile from before this table";
+  write("power_recovery.csv", "after,seconds\n0.01,1.2\n0.03,1.1\n0.05,1\n");
+  EXPECT_NEAR(open().power_cap().recovery_s(), 0.01 + 0.02 * 0.75 + 0.02 * 0.25, 1e-12);
+  write("power_recovery.csv", "after,seconds\n0.01,1.2\n0.01,1.1\n");
+  EXPECT_NE(message([&] { open().power_cap(); }).find("power_recovery.csv:3: after: must be later"), std::string::npos);
+  write("power_recovery.csv", "after,seconds\n0.01,1\n0.02,1.1\n");
+  EXPECT_NE(message([&] { open().power_cap(); }).find("the first row must take longer"), std::string::npos);
+  write("power_recovery.csv", "after,seconds\n0.01,1\n");
+  EXPECT_NE(message([&] { open().power_cap(); }).find("needs two rows"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace dssim

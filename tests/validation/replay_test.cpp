@@ -26,7 +26,9 @@ const std::map<std::string, double> kBars = {{"TPOT p50", 0.03},     {"TPOT p99"
                                              {"mixed median", 0.03}, {"mixed p90", 0.08}};
 
 struct Replay {
-  std::string name;                      // of the scenario; ".again": a second run of it, on another board
+  // Of the scenario. ".again": a second run, on another board; ".rested": on a third, by an engine that chooses its
+  // products' algorithms as the tables do, on a GPU that rests between.
+  std::string name;
   std::map<std::string, double> misses;  // what holds instead
 };
 
@@ -54,32 +56,21 @@ TEST_P(ReplayTest, PredictsTheMeasuredEngine) {
   }
 }
 
-// Mixed steps are predicted 2 to 5 % too fast: in the engine some products of 300 to 500 tokens take longer than in the
-// table, for the two choose their algorithms apart. Boards differ: TPOT p50 of CodeLlama-34B by 5 % between its two runs.
+// Boards differ: TPOT p50 of CodeLlama-34B was 24.3, 23.1 and 24.0 ms on three H200s.
 INSTANTIATE_TEST_SUITE_P(
     Dssim1, ReplayTest,
-    testing::Values(Replay{"h100-llama-3-8b-conv-2", {{"mixed p90", 0.10}}},
-                    Replay{"h100-llama-3-8b-conv-6", {{"mixed p90", 0.10}}},
-                    Replay{"h100-llama-3-8b-conv-6.again", {{"mixed median", 0.04}, {"mixed p90", 0.10}}},
-                    Replay{"h100-llama-3-8b-conv-12", {{"mixed median", 0.05}, {"mixed p90", 0.13}}},
-                    Replay{"h100-llama-3-8b-conv-12.again",
-                           {{"TTFT p50", 0.095},
-                            {"TPOT p99", 0.055},
-                            {"TPOT p50", 0.035},
-                            {"e2e mean", 0.035},
-                            {"mixed median", 0.05},
-                            {"mixed p90", 0.11}}},
-                    Replay{"h100-llama-3-8b-code-2", {{"mixed p90", 0.13}}},
-                    Replay{"h100-llama-3-8b-code-2.again", {{"mixed median", 0.04}, {"mixed p90", 0.13}}},
-                    Replay{"h100-llama-2-13b-conv-3", {{"mixed median", 0.055}, {"mixed p90", 0.09}}},
-                    Replay{"h200-codellama-34b-conv-2", {{"mixed median", 0.05}, {"mixed p90", 0.11}}},
-                    Replay{"h200-codellama-34b-conv-2.again",
-                           {{"TPOT p50", 0.05},
-                            {"all median", 0.04},
-                            {"decode median", 0.04},
-                            {"mixed median", 0.05},
-                            {"mixed p90", 0.11}}},
-                    Replay{"h200-llama-3-8b-tp2-conv-8", {{"mixed median", 0.055}, {"mixed p90", 0.12}}}),
+    testing::Values(
+        Replay{"h100-llama-3-8b-conv-2", {{"mixed median", 0.032}, {"mixed p90", 0.095}}},
+        Replay{"h100-llama-3-8b-conv-2.rested", {}}, Replay{"h100-llama-3-8b-conv-6", {}},
+        Replay{"h100-llama-3-8b-conv-6.again", {}}, Replay{"h100-llama-3-8b-conv-6.rested", {{"mixed p90", 0.085}}},
+        Replay{"h100-llama-3-8b-conv-12", {}}, Replay{"h100-llama-3-8b-conv-12.again", {}},
+        Replay{"h100-llama-3-8b-conv-12.rested", {}}, Replay{"h100-llama-3-8b-code-2", {}},
+        Replay{"h100-llama-3-8b-code-2.again", {}}, Replay{"h100-llama-3-8b-code-2.rested", {}},
+        Replay{"h100-llama-2-13b-conv-3", {}}, Replay{"h100-llama-2-13b-conv-3.rested", {{"mixed median", 0.033}}},
+        Replay{"h200-codellama-34b-conv-2", {{"mixed median", 0.032}, {"mixed p90", 0.09}}},
+        Replay{"h200-codellama-34b-conv-2.again",
+               {{"all median", 0.037}, {"decode median", 0.037}, {"mixed median", 0.04}, {"mixed p90", 0.09}}},
+        Replay{"h200-codellama-34b-conv-2.rested", {}}, Replay{"h200-llama-3-8b-tp2-conv-8", {}}),
     [](const testing::TestParamInfo<Replay>& info) {
       std::string name = info.param.name;
       for (char& c : name)

@@ -128,7 +128,6 @@ void Transformer::make_buffers() {
 
 void Transformer::prepare() {
   DSSIM_CUDA(cudaSetDevice(device_));
-  choose_algorithms();
   connect();
   for (int batch : graphs_.batches) {
     for (int context : graphs_.contexts) capture(batch, context);
@@ -137,6 +136,7 @@ void Transformer::prepare() {
 }
 
 void Transformer::choose_algorithms() {
+  DSSIM_CUDA(cudaSetDevice(device_));
   std::set<int> tokens(graphs_.batches.begin(), graphs_.batches.end());
   std::set<int> rows = tokens;
   for (int m = kTokenStep; m <= round_up(limits_.tokens, kTokenStep); m += kTokenStep) tokens.insert(m);

@@ -5,7 +5,8 @@
 // vocabulary.
 //
 //   Transformer model(shape, limits, graphs, communicator, seed);   // on the current device, which stays its device
-//   model.prepare();                                                // chooses algorithms, captures graphs
+//   model.choose_algorithms();                                      // on every GPU of a group, then
+//   model.prepare();                                                // joins the others, captures graphs
 //   model.start(layout, host_input, host_tokens);                   // launches one step and returns
 //   model.finish();                                                 // its tokens are there
 //
@@ -55,6 +56,7 @@ class Transformer {
   Transformer(const Transformer&) = delete;
   Transformer& operator=(const Transformer&) = delete;
 
+  void choose_algorithms();
   void prepare();
   void start(const BatchLayout& layout, const int* host_input, int* host_tokens);
   void finish();
@@ -100,7 +102,6 @@ class Transformer {
 
   void make_weights(uint32_t seed);
   void make_buffers();
-  void choose_algorithms();
   void connect();
   void capture(int batch, int context);
   cudaGraphExec_t capture_forward(const BatchLayout& layout);

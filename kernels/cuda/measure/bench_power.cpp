@@ -2,9 +2,12 @@
 // power.csv: board power and SM clock in five regimes, sustained.
 // power_cap.csv: kernels in a short burst, at the highest clock, and sustained, under the power cap.
 // power_burst.csv: for how long a large product runs at the highest clock, after work of three kinds.
+// power_recovery.csv: what decode-like work loses right after the cap, while the clock comes back.
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <functional>
+#include <iterator>
 #include <memory>
 #include <thread>
 
@@ -20,6 +23,8 @@ constexpr double kCapped = 0.3;       // from the start of sustained work until 
 constexpr double kSustained = 0.4;    // that count
 constexpr double kNoticeable = 1.04;  // slower than a burst: the clock has been lowered
 constexpr int kBurstRepeats = 2;
+constexpr int kRecoveries = 3;
+constexpr double kRecoveryEdges[] = {0, 0.005, 0.01, 0.02, 0.03, 0.045, 0.06, 0.08, 0.11, 0.15, 0.2};  // seconds
 
 using Work = std::function<void()>;
 
@@ -99,6 +104,34 @@ class PowerBench {
     table.row(summarise(lengths), regime);
   }
 
+  // power_recovery.csv: rows at the middle of each stretch of time after the cap.
+  void recovery(Table& table, const Gemm& product) {
+    const auto burst = bench_.meter.measure([&](int, cudaStream_t) { load_.decode_like(); });
+    if (!burst) return;
+    constexpr std::size_t kStretches = std::size(kRecoveryEdges) - 1;
+    std::vector<double> samples[kStretches];
+    const int calls = std::min<int>(kEvents - 1, static_cast<int>(kRecoveryEdges[kStretches] / burst->seconds));
+    for (int repeat = 0; repeat < kRecoveries; ++repeat) {
+      pause(0.5);
+      load_.keep_busy(kCapped, [&] { load_.product(product); });
+      DSSIM_CUDA(cudaEventRecord(events_[0], load_.stream()));
+      for (int i = 1; i <= calls; ++i) {
+        load_.decode_like();
+        DSSIM_CUDA(cudaEventRecord(events_[i], load_.stream()));
+      }
+      DSSIM_CUDA(cudaStreamSynchronize(load_.stream()));
+      for (int i = 1; i <= calls; ++i) {
+        const auto next = std::upper_bound(std::begin(kRecoveryEdges), std::end(kRecoveryEdges), seconds_between(0, i));
+        if (next != std::end(kRecoveryEdges))
+          samples[next - std::begin(kRecoveryEdges) - 1].push_back(seconds_between(i - 1, i));
+      }
+    }
+    for (std::size_t i = 0; i < kStretches; ++i) {
+      if (samples[i].empty()) continue;
+      table.row(summarise(samples[i]), 0.5 * (kRecoveryEdges[i] + kRecoveryEdges[i + 1]), burst->seconds);
+    }
+  }
+
  private:
   static constexpr int kEvents = 1500;
   static void pause(double seconds) { std::this_thread::sleep_for(std::chrono::duration<double>(seconds)); }
@@ -176,6 +209,10 @@ void measure_power_cap(Bench& bench, PowerBench& power) {
         bursts, "decode_like", [&] { load.decode_like(); }, product, burst->seconds);
   }
   bursts.finish();
+
+  Table recovery = bench.profile.begin("power_recovery", "after,burst_seconds,seconds,mad");
+  power.recovery(recovery, product);
+  recovery.finish();
   bench.profile.end(table, "power_cap", bench.notes);
 }
 
