@@ -19,6 +19,10 @@ double exposed_in_chunks_s(double collectives_s, double work_s, int ranks) {
   return std::max(collectives_s * chunk, collectives_s - work_s * (1 - chunk));
 }
 
+Precision unquantised(Precision precision) {
+  return precision == Precision::fp8 ? Precision::bf16 : precision;
+}
+
 bool is_aligned(double side) {
   return std::fmod(side, 8) == 0;
 }
@@ -68,17 +72,24 @@ LayerCost::LayerCost(const TrainingJob& job, const TrainingStack& stack, const C
   head_ = head_costs();
 }
 
-double LayerCost::product_seconds(double m, double n, double k) {
-  const Price price = kernels_.gemm(job_.precision, m, n, k);
-  const bool aligned = is_aligned(m) && is_aligned(n) && is_aligned(k);
-  const double seconds = price.seconds / stack_.sustained_matmul * (aligned ? 1 : stack_.unaligned_slowdown);
+double LayerCost::sustained_seconds(const Price& price, double flops, Precision precision) {
+  const PowerCap& cap = kernels_.power_cap().acts() ? kernels_.power_cap() : stack_.power_cap;
+  const double share = flops / (price.seconds * kernels_.gpu().matrix_flops_per_s(precision));
+  const double seconds = price.seconds * cap.slowdown(share) / stack_.sustained_matmul;
   coverage_s_[static_cast<size_t>(price.coverage)] += seconds;
   return seconds;
 }
 
-void LayerCost::add_product(PassCosts& into, double m, double n, double k) {
-  const double forward_s = product_seconds(m, n, k), weight_s = product_seconds(n, k, m),
-               backward_s = product_seconds(m, k, n) + weight_s;
+double LayerCost::product_seconds(double m, double n, double k, Precision precision) {
+  const bool aligned = is_aligned(m) && is_aligned(n) && is_aligned(k);
+  return sustained_seconds(kernels_.gemm(precision, m, n, k), 2 * m * n * k, precision) *
+         (aligned ? 1 : stack_.unaligned_slowdown);
+}
+
+void LayerCost::add_product(PassCosts& into, double m, double n, double k, Precision precision) {
+  const double exact = precision == Precision::fp8 ? stack_.fp8_backward : 1;
+  const double forward_s = product_seconds(m, n, k, precision), weight_s = exact * product_seconds(n, k, m, precision),
+               backward_s = exact * product_seconds(m, k, n, precision) + weight_s;
   into.forward.compute_s += forward_s;
   into.forward.product_s += forward_s;
   into.backward.compute_s += backward_s;
@@ -92,9 +103,9 @@ void LayerCost::add_traffic(PassCosts& into, Traffic traffic, double values) {
   into.backward.compute_s += traffic.backward * seconds;
 }
 
-// 8-bit products: what they read is written in 8 bits twice, as it is and transposed for the other product of backward.
-// Norms and activation functions write so themselves; the attention's output, and the gradients that come out of
-// residuals and out of the attention, take a pass of their own.
+// 8-bit products: what they read is written in 8 bits twice, as it is and transposed for the weight's gradient. Norms and
+// activation functions write 8 bits themselves, and a pass of backward transposes that; the attention's output, and the
+// gradients that come out of residuals and out of the attention, take a pass of their own for both.
 void LayerCost::add_casts(PassCosts& into) {
   if (job_.precision != Precision::fp8) return;
   const Architecture& m = job_.model;
@@ -103,13 +114,15 @@ void LayerCost::add_casts(PassCosts& into) {
   const Traffic pass{2, 2};  // two values of 16 bits: one read, two of 8 bits written
   add_traffic(into, {pass.forward, 0}, tokens_ * q);
   add_traffic(into, {0, pass.backward}, tokens_ * (q + 2 * kv + 2 * hidden_));
+  const double copies = m.is_moe() ? value(m.experts_per_token) : 1;
+  add_traffic(into, {0, 1}, tokens_ * (2 * hidden_ + copies * value(m.ffn) / t));
 }
 
 // What selective recomputation repeats where there are no scores in memory: norms and activation functions.
 void LayerCost::add_light(PassCosts& into, Traffic traffic, double values) {
   const double before = into.forward.compute_s;
   add_traffic(into, traffic, values);
-  if (job_.attention == TrainingAttention::flash) into.forward.selective_s += into.forward.compute_s - before;
+  if (job_.attention != TrainingAttention::unfused) into.forward.selective_s += into.forward.compute_s - before;
 }
 
 double LayerCost::skew_s(int ranks) const {
@@ -158,20 +171,21 @@ void LayerCost::add_attention(PassCosts& into) {
   const double sequence = value(job_.sequence), queries = sequence / job_.context_parallel,
                sequences = value(job_.micro_batch);
   const PassCosts before = into;
-  if (job_.attention == TrainingAttention::flash) {
+  if (job_.attention != TrainingAttention::unfused) {
     // A context-parallel rank takes two slices, one from each end, so that all have the same work: the mean past is
     // half.
     const std::vector<AttentionChunk> chunks(static_cast<size_t>(job_.micro_batch),
                                              {queries, (sequence - queries) / 2});
     const AttentionHeads shape{static_cast<int64_t>(heads), static_cast<int64_t>(kv_heads), m.head_dim,
                                Precision::bf16};
-    const Price price = kernels_.prefill_attention(shape, chunks, !m.is_encoder());
+    Price price = kernels_.prefill_attention(shape, chunks, !m.is_encoder());
+    if (job_.attention == TrainingAttention::flash_2) price.seconds *= stack_.flash_2;
+    const double flops = 4 * sequences * heads * dim * queries * (m.is_encoder() ? sequence : sequence / 2);
     // Tables are of 16-bit values; wider ones go at the ratio of the rates.
     const double wider =
         kernels_.gpu().matrix_flops_per_s(Precision::bf16) /
         std::min(kernels_.gpu().matrix_flops_per_s(Precision::bf16), kernels_.gpu().matrix_flops_per_s(job_.precision));
-    const double seconds = price.seconds * wider / stack_.sustained_matmul;
-    coverage_s_[static_cast<size_t>(price.coverage)] += seconds;
+    const double seconds = wider * sustained_seconds(price, flops, Precision::bf16);
     into.forward.compute_s += seconds;
     into.backward.compute_s += stack_.flash_backward * seconds;
   } else {
@@ -221,7 +235,7 @@ void LayerCost::add_feed_forward(PassCosts& into) {
   // Router, then each expert's products over its share of the tokens that this GPU's experts get, routing taken as
   // even.
   const double ep = job_.expert_parallel, local = value(m.experts) / ep, routed = tokens_ * value(m.experts_per_token);
-  add_product(into, tokens_, value(m.experts), hidden_);
+  add_product(into, tokens_, value(m.experts), hidden_, unquantised(job_.precision));
   PassCosts expert;
   const double rows = std::max(1.0, std::round(routed / local));
   add_product(expert, rows, up, hidden_);
@@ -274,7 +288,7 @@ PassCosts LayerCost::head_costs() {
   if (job_.model.is_encoder()) return costs;
   const double vocabulary = job_.tensor_parallel == 1 ? value(job_.model.vocabulary)
                                                       : value(vocabulary_per_gpu(job_.model, job_.tensor_parallel));
-  add_product(costs, tokens_, vocabulary, hidden_);
+  add_product(costs, tokens_, vocabulary, hidden_, unquantised(job_.precision));
   add_traffic(costs, stack_.norm, tokens_ * hidden_ * outside_);
   // The loss computes in fp32 whatever the products' format: bytes are given, not values.
   const double loss_s =

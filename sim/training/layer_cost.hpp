@@ -6,9 +6,11 @@
 //   matrix products   forward (m,n,k), backward its two products: the input's gradient (m,k,n) and the weight's
 //   (n,k,m), each
 //                     priced by its own shape, so twice the forward's FLOPs but rarely twice its time
+//                     8-bit training leaves the head and the router in 16 bits (Megatron-Core, DeepSeek-V3)
 //   attention         flash: the measured kernel, backward flash_backward × forward; unfused: batched products over all
-//   scores
-//                     and the softmax's and dropout's passes over them in memory
+//                     scores and the softmax's and dropout's passes over them in memory
+//   a run that lasts  tables of short bursts × what the power cap takes at the kernel's share of the matrix rate
+//                     (kernels/power_cap.hpp), tables that had it in them ÷ sustained_matmul
 //   element-wise      values moved (TrainingStack) ÷ bandwidth
 //   collectives       tensor: all-reduce after each half of the layer, or with sequence parallelism a reduce-scatter
 //   and an
@@ -73,7 +75,8 @@ class LayerCost {
   LayerTraffic traffic() const;
 
  private:
-  void add_product(PassCosts& into, double m, double n, double k);
+  void add_product(PassCosts& into, double m, double n, double k) { add_product(into, m, n, k, job_.precision); }
+  void add_product(PassCosts& into, double m, double n, double k, Precision precision);
   void add_traffic(PassCosts& into, Traffic traffic, double values);
   void add_casts(PassCosts& into);
   void add_light(PassCosts& into, Traffic traffic, double values);
@@ -83,7 +86,9 @@ class LayerCost {
   PassCosts layer_costs();
   PassCosts embedding_costs();
   PassCosts head_costs();
-  double product_seconds(double m, double n, double k);
+  double product_seconds(double m, double n, double k, Precision precision);
+  // What a kernel of so many FLOPs takes in a run that lasts, of what its table says.
+  double sustained_seconds(const Price& price, double flops, Precision precision);
   double skew_s(int ranks) const;
   // The GPU waits where the kernels of a pass are quicker than its launches: eager ones and `collectives` of those.
   void add_launches(PassCost& pass, double kernels_s, double collectives) const;

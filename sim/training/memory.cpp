@@ -88,7 +88,7 @@ double layer_activation_bytes(const TrainingJob& job, const TrainingStack& stack
   const double ffn = value(m.ffn) / t * copies;
 
   // Selective recomputation: with scores in memory, those; else what norms and activation functions made.
-  const bool light = job.recompute == Recompute::selective && job.attention == TrainingAttention::flash;
+  const bool light = job.recompute == Recompute::selective && job.attention != TrainingAttention::unfused;
   double bytes = 2 * (light ? w : stack.norm_bytes * w / 2) * hidden / outside;  // inputs of the two norms
   if (!light)  // inputs of the first products of each half
     bytes += 2 * w * hidden / outside * (m.is_moe() ? (1 + copies) / 2 : 1);
@@ -100,7 +100,7 @@ double layer_activation_bytes(const TrainingJob& job, const TrainingStack& stack
   if (job.attention == TrainingAttention::unfused && job.recompute == Recompute::none) {
     const double scores = value(m.heads) / t * tokens * value(job.sequence);
     sum += scores * (2 * w + (drops ? 1 : 0));  // softmax's result, dropout's result and mask
-  } else if (job.attention == TrainingAttention::flash) {
+  } else if (job.attention != TrainingAttention::unfused) {
     sum += 4 * tokens * value(m.heads) / t;  // the softmax's logarithm of each row
   }
   return sum;

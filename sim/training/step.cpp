@@ -312,7 +312,9 @@ class StepPredictor::Builder {
       owned =
           parameters.shared / job_.gradient_ranks() + parameters.experts * job_.expert_parallel / job_.gradient_ranks();
     const double bytes = job_.exchange == GradientExchange::parameter_server ? 0 : owned * optimizer_traffic(job_);
-    parts.optimizer_s = moved_seconds(bytes) + owner_.stack_.step_host_s;
+    // 8-bit products read weights in 8 bits, as they are and transposed: written once a step.
+    const double cast_bytes = job_.precision == Precision::fp8 ? 4 * parameters.total() : 0;
+    parts.optimizer_s = moved_seconds(bytes + cast_bytes) + owner_.stack_.step_host_s;
   }
 
   void add_stragglers(StepParts& parts) {

@@ -22,14 +22,15 @@ namespace dssim {
 enum class Sharding : uint8_t { none, zero1, zero2, zero3 };
 enum class Recompute : uint8_t { none, selective, full };
 enum class Optimizer : uint8_t { adamw, adam, adamw_8bit, sgd };
-enum class TrainingAttention : uint8_t { flash, unfused };
+// flash: the quickest kernels that the stack has for the GPU; flash_2: FlashAttention-2, which Hopper could do better than.
+enum class TrainingAttention : uint8_t { flash, flash_2, unfused };
 enum class GradientCompression : uint8_t { none, four_bit, powersgd };
 enum class GradientExchange : uint8_t { all_reduce, parameter_server };
 
 inline constexpr std::string_view kShardingNames[] = {"none", "zero1", "zero2", "zero3"};
 inline constexpr std::string_view kRecomputeNames[] = {"none", "selective", "full"};
 inline constexpr std::string_view kOptimizerNames[] = {"adamw", "adam", "adamw-8bit", "sgd"};
-inline constexpr std::string_view kTrainingAttentionNames[] = {"flash", "unfused"};
+inline constexpr std::string_view kTrainingAttentionNames[] = {"flash", "flash-2", "unfused"};
 inline constexpr std::string_view kCompressionNames[] = {"none", "4bit", "powersgd"};
 inline constexpr std::string_view kExchangeNames[] = {"all-reduce", "parameter-server"};
 
