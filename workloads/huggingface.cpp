@@ -114,13 +114,59 @@ void read_mixtral(const Document& d, Architecture& m) {
   m.experts_per_token = d.integer("num_experts_per_tok", {1, 100'000});
 }
 
+// Dense layers are modelled where they come first; Qwen's keys put them anywhere.
+void refuse_scattered_dense_layers(const Document& d) {
+  if (d.integer("decoder_sparse_step", {1, 10'000}, 1) != 1 || !d.is_empty_list("mlp_only_layers"))
+    throw d.error("decoder_sparse_step", "dense layers among MoE layers are not modelled");
+}
+
 void read_qwen3_moe(const Document& d, Architecture& m) {
   read_qwen3(d, m);
   m.ffn = d.integer("moe_intermediate_size", kWidth);
   m.experts = d.integer("num_experts", {1, 100'000});
   m.experts_per_token = d.integer("num_experts_per_tok", {1, 100'000});
-  if (d.integer("decoder_sparse_step", {1, 10'000}, 1) != 1 || !d.is_empty_list("mlp_only_layers"))
-    throw d.error("decoder_sparse_step", "dense layers among MoE layers are not modelled");
+  refuse_scattered_dense_layers(d);
+}
+
+void read_qwen2_moe(const Document& d, Architecture& m) {
+  read_qwen2(d, m);
+  m.ffn = d.integer("moe_intermediate_size", kWidth);
+  m.experts = d.integer("num_experts", {1, 100'000});
+  m.experts_per_token = d.integer("num_experts_per_tok", {1, 100'000});
+  m.shared_ffn = d.integer("shared_expert_intermediate_size", kWidth);
+  m.shared_gate = true;
+  refuse_scattered_dense_layers(d);
+}
+
+// What DeepSeek's three generations share: dense layers first, then experts beside shared ones.
+void read_deepseek(const Document& d, Architecture& m) {
+  read_llama_like(d, m);
+  m.experts = d.integer("n_routed_experts", {0, 100'000}, 0);
+  if (!m.is_moe()) return;
+  m.dense_layers = d.integer("first_k_dense_replace", {0, 10'000}, 0);
+  if (m.dense_layers > 0) m.dense_ffn = m.ffn;  // intermediate_size
+  m.ffn = d.integer("moe_intermediate_size", kWidth);
+  m.experts_per_token = d.integer("num_experts_per_tok", {1, 100'000});
+  m.shared_ffn = d.integer("n_shared_experts", {0, 1000}, 0) * m.ffn;
+  if (d.integer("moe_layer_freq", {1, 10'000}, 1) != 1)
+    throw d.error("moe_layer_freq", "dense layers among MoE layers are not modelled");
+}
+
+// Latent attention. Multi-token prediction modules (num_nextn_predict_layers) are not part of the model as served.
+void read_deepseek_v2(const Document& d, Architecture& m) {
+  read_deepseek(d, m);
+  m.kv_lora_rank = d.integer("kv_lora_rank", kWidth);
+  m.q_lora_rank = d.integer("q_lora_rank", {0, kWidth.most}, 0);
+  m.qk_nope_head_dim = d.integer("qk_nope_head_dim", kHeads);
+  m.qk_rope_head_dim = d.integer("qk_rope_head_dim", kHeads);
+  m.v_head_dim = d.integer("v_head_dim", kHeads);
+  m.head_dim = m.qk_nope_head_dim + m.qk_rope_head_dim;
+  m.kv_heads = m.heads;
+}
+
+void read_deepseek_v3(const Document& d, Architecture& m) {
+  read_deepseek_v2(d, m);
+  m.router_bias = m.is_moe();  // e_score_correction_bias
 }
 
 // The GPT-2 generation: LayerNorm, biases everywhere, two feed-forward matrices, every head its own KV.
@@ -201,11 +247,21 @@ struct Reader {
   const char* model_type;
   void (*read)(const Document&, Architecture&);
 };
-constexpr Reader kReaders[] = {{"llama", read_llama_like}, {"mistral", read_llama_like},
-                               {"qwen2", read_qwen2},      {"qwen3", read_qwen3},
-                               {"mixtral", read_mixtral},  {"qwen3_moe", read_qwen3_moe},
-                               {"gpt2", read_gpt2},        {"opt", read_opt},
-                               {"bloom", read_bloom},      {"bert", read_bert}};
+constexpr Reader kReaders[] = {{"llama", read_llama_like},
+                               {"mistral", read_llama_like},
+                               {"qwen2", read_qwen2},
+                               {"qwen3", read_qwen3},
+                               {"mixtral", read_mixtral},
+                               {"qwen3_moe", read_qwen3_moe},
+                               {"gpt2", read_gpt2},
+                               {"opt", read_opt},
+                               {"bloom", read_bloom},
+                               {"bert", read_bert},
+                               {"qwen2_moe", read_qwen2_moe},
+                               {"deepseek", read_deepseek},
+                               {"deepseek_v2", read_deepseek_v2},
+                               {"deepseek_v3", read_deepseek_v3},
+                               {"kimi_k2", read_deepseek_v3}};
 
 }  // namespace
 

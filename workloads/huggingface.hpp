@@ -4,8 +4,9 @@
 // The shape of a model from its Hugging Face config.json.
 //
 // Read by `model_type`: llama (also CodeLlama, Yi), mistral (also Mistral-Nemo), qwen2, qwen3, mixtral, qwen3_moe,
-// gpt2, opt, bloom, bert. Absent keys take the defaults that the transformers library gives them. Keys that change the
-// shape in a way not modelled (OPT's projected embeddings, BERT as a decoder, MoE layers among dense ones) are refused;
+// qwen2_moe,
+// deepseek, deepseek_v2, deepseek_v3, kimi_k2, gpt2, opt, bloom, bert. Absent keys take the defaults that the transformers library gives them. Keys that change the
+// shape in a way not modelled (OPT's projected embeddings, BERT as a decoder, dense layers behind the first MoE one) are refused;
 // keys that touch neither shape nor size are passed over. Sliding-window attention is taken as full attention. Errors:
 // bad_input "file: key: what is wrong".
 

@@ -13,7 +13,7 @@ namespace dssim {
 namespace {
 
 struct Stage {
-  int64_t layers;
+  int64_t layers, dense_layers;
   bool first, last;  // has the embedding; has the output head
 };
 
@@ -49,29 +49,65 @@ double norm_values(const Architecture& m) {
   return as_double(m.linear_bias ? 2 * m.hidden : m.hidden);
 }
 
-// One layer on one GPU. Experts are either cut like any matrix (tensor parallel) or spread whole over expert_parallel
-// GPUs with each cut over the rest; the bytes are the same. Norms, the router and the biases of row-cut matrices are
-// replicated.
-double layer_bytes(const Architecture& m, const Deployment& d) {
+// Latent attention on one GPU. The projections down to the latents and their norms serve every head, so each GPU has
+// them whole; those up to the heads, and o, are cut by heads. Decode multiplies by kv_b's two halves apart, in 16 bits:
+// where the weights are quantised, vLLM keeps that copy beside the original (process_weights_after_loading in
+// vllm/model_executor/layers/attention/mla_attention.py, 0.14).
+double latent_attention_bytes(const Architecture& m, const Deployment& d) {
+  const double tp = as_double(d.tensor_parallel), hidden = as_double(m.hidden), q = as_double(m.q_width());
+  const double q_latent = as_double(m.q_lora_rank), latent = as_double(m.kv_lora_rank);
+  const double expanded = as_double(m.heads * (m.qk_nope_head_dim + m.v_head_dim));
+  double linear = linear_bytes(hidden, as_double(m.latent_width()), 1, d.weights) +
+                  linear_bytes(latent, expanded, tp, d.weights) +
+                  linear_bytes(as_double(m.attended_width()), hidden, tp, d.weights);
+  linear += m.q_lora_rank > 0 ? linear_bytes(hidden, q_latent, 1, d.weights) + linear_bytes(q_latent, q, tp, d.weights)
+                              : linear_bytes(hidden, q, tp, d.weights);
+  double values = latent + q_latent;  // the norms
+  if (bytes_of(d.weights) < 2) values += latent * expanded / tp;
+  return linear + values * unquantised_bytes(d.weights);
+}
+
+double attention_bytes(const Architecture& m, const Deployment& d) {
+  if (m.is_mla()) return latent_attention_bytes(m, d);
   const double tp = as_double(d.tensor_parallel), hidden = as_double(m.hidden), q = as_double(m.q_width());
   const double kv = as_double(kv_heads_per_gpu(m, d.tensor_parallel) * m.head_dim);  // of this GPU: may be replicated
-  double linear = linear_bytes(hidden, q, tp, d.weights) + 2 * linear_bytes(hidden, kv, 1, d.weights) +
-                  linear_bytes(q, hidden, tp, d.weights);
-  const double copies = m.is_moe() ? as_double(m.experts) : 1;
-  const double inputs = m.activation == Activation::gated ? 2 : 1;
-  linear += copies * (inputs * linear_bytes(hidden, as_double(m.ffn), tp, d.weights) +
-                      linear_bytes(as_double(m.ffn), hidden, tp, d.weights));
-  double values = 2 * norm_values(m);
+  const double linear = linear_bytes(hidden, q, tp, d.weights) + 2 * linear_bytes(hidden, kv, 1, d.weights) +
+                        linear_bytes(q, hidden, tp, d.weights);
+  double values = 0;
   if (m.attention_bias || m.linear_bias) values += q / tp + 2 * kv;
-  if (m.linear_bias) values += hidden + copies * (inputs * as_double(m.ffn) / tp + hidden);
+  if (m.linear_bias) values += hidden;
   if (m.qk_norm) values += 2 * as_double(m.head_dim);
-  if (m.is_moe()) values += hidden * as_double(m.experts);
   return linear + values * unquantised_bytes(d.weights);
+}
+
+// One feed-forward of this width, cut over tensor_parallel.
+double ffn_bytes(const Architecture& m, const Deployment& d, int64_t ffn) {
+  const double tp = as_double(d.tensor_parallel), hidden = as_double(m.hidden), width = as_double(ffn);
+  const double inputs = m.activation == Activation::gated ? 2 : 1;
+  const double biases = m.linear_bias ? inputs * width / tp + hidden : 0;
+  return inputs * linear_bytes(hidden, width, tp, d.weights) + linear_bytes(width, hidden, tp, d.weights) +
+         biases * unquantised_bytes(d.weights);
+}
+
+// One layer on one GPU. Experts are either cut like any matrix (tensor parallel) or spread whole over expert_parallel
+// GPUs with each cut over the rest; the bytes are the same. Shared experts are cut over tensor_parallel. Norms, the
+// router and the biases of row-cut matrices are replicated.
+double layer_bytes(const Architecture& m, const Deployment& d, LayerKind kind) {
+  double values = 2 * norm_values(m);
+  double bytes = attention_bytes(m, d);
+  if (kind == LayerKind::dense) {
+    bytes += ffn_bytes(m, d, m.ffn_of(kind));
+  } else {
+    bytes += as_double(m.experts) * ffn_bytes(m, d, m.ffn);
+    if (m.shared_ffn > 0) bytes += ffn_bytes(m, d, m.shared_ffn);
+    values += as_double((m.hidden + (m.router_bias ? 1 : 0)) * m.experts + (m.shared_gate ? m.hidden : 0));
+  }
+  return bytes + values * unquantised_bytes(d.weights);
 }
 
 // The rotary table of sines and cosines is stored for every position (vLLM keeps one, in the model's 16-bit type): with
 // it Llama-3.1-8B weighs 14.989 GiB, as vLLM logs it.
-double stage_weight_bytes(const Architecture& m, const Deployment& d, Stage stage, double bytes_of_a_layer) {
+double stage_weight_bytes(const Architecture& m, const Deployment& d, Stage stage) {
   const double hidden = as_double(m.hidden);
   const double vocabulary = as_double(vocabulary_per_gpu(m, d.tensor_parallel)) * hidden;
   double values = 0;
@@ -86,8 +122,11 @@ double stage_weight_bytes(const Architecture& m, const Deployment& d, Stage stag
     if (m.final_norm) values += norm_values(m);
     if (m.pooler) values += hidden * hidden + hidden;
   }
-  if (m.positions == Positions::rotary) values += as_double(m.max_positions * m.head_dim);
-  return as_double(stage.layers) * bytes_of_a_layer + values * unquantised_bytes(d.weights);
+  if (m.positions == Positions::rotary)
+    values += as_double(m.max_positions * (m.is_mla() ? m.qk_rope_head_dim : m.head_dim));
+  double layers = as_double(stage.dense_layers) * layer_bytes(m, d, LayerKind::dense);
+  if (m.is_moe()) layers += as_double(stage.layers - stage.dense_layers) * layer_bytes(m, d, LayerKind::moe);
+  return layers + values * unquantised_bytes(d.weights);
 }
 
 // Forward pass over max_batched_tokens T. At its widest point, the feed-forward, each token holds the up (and gate)
@@ -95,15 +134,32 @@ double stage_weight_bytes(const Architecture& m, const Deployment& d, Stage stag
 // attention q, k, v, its result and the same three. A fused MoE holds these for each of the token's experts, and their
 // outputs. Measured: vLLM 0.6.4 on Llama-3.1-8B peaked at 17.06 GiB with T = 20,000 and 17.98 GiB with T = 29,000 (vllm
 // issue 10517), 109.8 kB a token; this formula gives 110.6 kB.
+//
+// Latent attention holds the two latents, its heads' queries, their keys and values as kv_b writes them, the keys again
+// with the rotary part, and the result; and it expands a long past in pieces, which vLLM's profile run reserves: kv_b's
+// output for 64 Ki tokens, or eight of the longest prompts if that is less (determine_chunked_prefill_workspace_size in
+// the file named above). The output of shared experts waits while the others run.
+constexpr int64_t kExpandedPastTokens = 65'536;
+
 double forward_bytes(const Architecture& m, const Deployment& d) {
-  const double tp = as_double(d.tensor_parallel), hidden = as_double(m.hidden), ffn = as_double(m.ffn) / tp;
-  const double projected = (m.activation == Activation::gated ? 2 : 1) * ffn;
-  const double copies = m.is_moe() ? as_double(m.experts_per_token) : 1;
-  const double feed_forward = copies * (m.is_moe() ? std::max(projected, hidden) + ffn : projected + ffn);
+  const double tp = as_double(d.tensor_parallel), hidden = as_double(m.hidden),
+               tokens = as_double(d.max_batched_tokens);
+  double feed_forward = 0, past = 0;
+  for (const LayerKind kind : {LayerKind::dense, LayerKind::moe}) {
+    if (m.layers_of(kind) == 0) continue;
+    const double ffn = as_double(m.ffn_of(kind)) / tp, projected = (m.activation == Activation::gated ? 2 : 1) * ffn;
+    const double routed = as_double(m.experts_per_token) * (std::max(projected, hidden) + ffn);
+    const double waiting = m.shared_ffn > 0 ? hidden : 0;
+    feed_forward = std::max(feed_forward, kind == LayerKind::moe ? routed + waiting : projected + ffn);
+  }
   const double q = as_double(m.q_width()) / tp, kv = as_double(kv_heads_per_gpu(m, d.tensor_parallel) * m.head_dim);
-  const double attention = 2 * q + 2 * kv;
-  return as_double(d.max_batched_tokens) * (std::max(feed_forward, attention) + 3 * hidden) *
-         unquantised_bytes(d.weights);
+  double attention = 2 * q + 2 * kv;
+  if (m.is_mla()) {
+    const double heads = as_double(m.heads) / tp, expanded = heads * as_double(m.qk_nope_head_dim + m.v_head_dim);
+    attention = as_double(m.q_lora_rank + m.latent_width()) + 2 * q + expanded + as_double(m.attended_width()) / tp;
+    past = as_double(std::min(kExpandedPastTokens, 8 * m.max_positions)) * expanded;
+  }
+  return (tokens * (std::max(feed_forward, attention) + 3 * hidden) + past) * unquantised_bytes(d.weights);
 }
 
 // Sampling max_sequences rows of the whole vocabulary (every GPU of the last stage gathers them): fp32 logits, and the
@@ -121,15 +177,16 @@ double sampler_bytes(const Architecture& m, const Deployment& d) {
 }
 
 std::vector<StageMemory> stage_memory(const Architecture& m, const Deployment& d) {
-  const double kv_of_a_layer =
-      m.is_encoder() ? 0 : 2.0 * as_double(kv_heads_per_gpu(m, d.tensor_parallel) * m.head_dim) * bytes_of(d.kv_cache);
-  const double bytes_of_a_layer = layer_bytes(m, d), forward = forward_bytes(m, d), sampler = sampler_bytes(m, d);
+  const double kv_of_a_layer = kv_values_per_gpu(m, d.tensor_parallel) * bytes_of(d.kv_cache);
+  const double forward = forward_bytes(m, d), sampler = sampler_bytes(m, d);
   const std::vector<int64_t> layers = stage_layers(m, d);
+  int64_t dense_left = m.layers_of(LayerKind::dense);
   std::vector<StageMemory> stages;
   for (size_t i = 0; i < layers.size(); ++i) {
-    const Stage stage{layers[i], i == 0, i + 1 == layers.size()};
-    stages.push_back({stage.layers, stage_weight_bytes(m, d, stage, bytes_of_a_layer),
-                      stage.last ? std::max(forward, sampler) : forward, as_double(stage.layers) * kv_of_a_layer});
+    const Stage stage{layers[i], std::min(layers[i], dense_left), i == 0, i + 1 == layers.size()};
+    dense_left -= stage.dense_layers;
+    stages.push_back({stage.layers, stage_weight_bytes(m, d, stage), stage.last ? std::max(forward, sampler) : forward,
+                      as_double(stage.layers) * kv_of_a_layer});
   }
   return stages;
 }

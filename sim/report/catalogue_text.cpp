@@ -83,6 +83,15 @@ std::string model_entry(const std::string& name) {
   count("head_dim", m.head_dim);
   count("ffn", m.ffn);
   if (m.is_moe()) count("experts", m.experts), count("experts_per_token", m.experts_per_token);
+  if (m.shared_ffn > 0) count("shared_ffn", m.shared_ffn);
+  if (m.dense_layers > 0) count("dense_layers", m.dense_layers), count("dense_ffn", m.dense_ffn);
+  if (m.is_mla()) {
+    if (m.q_lora_rank > 0) count("q_lora_rank", m.q_lora_rank);
+    count("kv_lora_rank", m.kv_lora_rank);
+    count("qk_nope_head_dim", m.qk_nope_head_dim);
+    count("qk_rope_head_dim", m.qk_rope_head_dim);
+    count("v_head_dim", m.v_head_dim);
+  }
   count("vocabulary", m.vocabulary);
   count("max_positions", m.max_positions);
   out.plain(fmt::format("  {:<30}{}", "KV cache per token, 16 bit", format_bytes(2 * m.kv_values_per_token())));

@@ -138,6 +138,12 @@ TrainingScenario read_training_scenario(const Config& file, std::optional<uint64
   if (seed) scenario.seed = *seed;
   scenario.cluster = read_cluster(file.table("cluster"));
   const ModelChoice model = read_model(file.table("model"), path.parent_path());
+  if (const Architecture& m = model.architecture; m.is_mla() || m.shared_ffn > 0 || m.dense_layers > 0)
+    throw file.table("model").error(
+        file.table("model").has("name") ? "name" : "config",
+        fmt::format(
+            "training {} is not modelled: it has latent attention, shared experts or dense layers before MoE ones",
+            m.title));
   if (const auto network = file.find_table("network")) scenario.network = read_collective_options(*network);
 
   const Config t = file.table("training");

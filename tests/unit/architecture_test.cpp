@@ -58,6 +58,15 @@ constexpr Published kPublished[] = {{"llama-7b", 6'738'415'616, 0},
                                     {"mixtral-8x22b", 140'620'634'112, 0},
                                     {"bloom-176b", 176'247'271'424, 0},
                                     {"opt-13b", 12'853'473'280, 0},
+                                    {"deepseek-v3", 684'489'845'504 - 13'463'426'304, 0},  // less its MTP module
+                                    {"deepseek-r1", 684'489'845'504 - 13'463'426'304, 0},
+                                    {"deepseek-v2", 235'741'434'880, 0},
+                                    {"deepseek-v2-lite", 15'706'484'224, 0},
+                                    {"deepseek-moe-16b", 16'375'728'128, 0},
+                                    {"deepseek-llm-7b", 6'910'365'696, 0},
+                                    {"deepseek-llm-67b", 67'425'001'472, 0},
+                                    {"kimi-k2", 1'026'408'232'448, 0},
+                                    {"qwen1.5-moe-a2.7b", 14'315'784'192, 0},
                                     {"bert-base", 109'482'240, 0},
                                     {"bert-large", 335'141'888, 0},
                                     {"bert-tiny", 4'385'920, 0},
@@ -88,7 +97,42 @@ TEST(Architecture, ActiveParametersOfAnMoeCountTheChosenExperts) {
   EXPECT_LT(mixtral.active_parameters(), mixtral.parameters() / 3);
 }
 
+// DeepSeek-V2's paper: 21 B activated of 236 B; V3's: 37 B of 671 B; DeepSeekMoE's: 2.8 B of 16.4 B, embeddings counted.
+TEST(Architecture, ActiveParametersCountSharedExpertsAndDenseLayers) {
+  const auto active = [](const char* name) {
+    const Architecture m = load_model(name);
+    return m.active_parameters() + static_cast<double>((m.vocabulary - 1) * m.hidden);
+  };
+  EXPECT_NEAR(active("deepseek-v2"), 21e9, 0.5e9);
+  EXPECT_NEAR(active("deepseek-v3"), 37e9, 0.6e9);
+  EXPECT_NEAR(active("deepseek-moe-16b"), 2.8e9, 0.05e9);
+  EXPECT_NEAR(active("kimi-k2"), 32e9, 1e9);
+  EXPECT_NEAR(active("qwen1.5-moe-a2.7b"), 2.7e9, 0.05e9);
+}
+
+// One layer of DeepSeek-V3, matrix by matrix.
+TEST(Architecture, LatentAttentionAndTheTwoKindsOfLayerCountMatrixByMatrix) {
+  const Architecture m = load_model("deepseek-v3");
+  const double attention = 7168.0 * 1536 + 1536 + 1536.0 * 128 * 192 + 7168.0 * 576 + 512 + 512.0 * 128 * 256 +
+                           128.0 * 128 * 7168 + 2 * 7168;
+  EXPECT_EQ(m.layer_parameters(LayerKind::dense), attention + 3 * 7168.0 * 18432);
+  EXPECT_EQ(m.layer_parameters(LayerKind::moe), attention + 257 * 3 * 7168.0 * 2048 + 256 * 7168.0 + 256);
+  EXPECT_EQ(m.active_layer_parameters(LayerKind::moe), attention + 9 * 3 * 7168.0 * 2048 + 256 * 7168.0 + 256);
+  EXPECT_EQ(m.layers_of(LayerKind::dense), 3);
+  EXPECT_EQ(m.layers_of(LayerKind::moe), 58);
+  EXPECT_EQ(m.kind_of(2), LayerKind::dense);
+  EXPECT_EQ(m.kind_of(3), LayerKind::moe);
+  const Architecture llama = load_model("llama-3-8b"), mixtral = load_model("mixtral-8x7b");
+  EXPECT_EQ(llama.layers_of(LayerKind::dense), 32);
+  EXPECT_EQ(mixtral.layers_of(LayerKind::dense), 0);
+  EXPECT_EQ(mixtral.kind_of(0), LayerKind::moe);
+}
+
 TEST(Architecture, KvPerTokenCountsKvHeadsOnly) {
+  EXPECT_EQ(load_model("deepseek-v3").kv_values_per_token(), 61.0 * (512 + 64));  // 70,272 bytes in 16 bits
+  EXPECT_EQ(load_model("deepseek-v2-lite").kv_values_per_token(), 27.0 * (512 + 64));
+  for (const int64_t tp : {1, 8, 64}) EXPECT_EQ(kv_values_per_gpu(load_model("deepseek-v3"), tp), 576);
+  EXPECT_EQ(kv_values_per_gpu(load_model("llama-3-8b"), 4), 2.0 * 2 * 128);
   EXPECT_EQ(load_model("llama-3-8b").kv_values_per_token(), 2.0 * 32 * 8 * 128);
   EXPECT_EQ(load_model("llama-2-7b").kv_values_per_token(), 2.0 * 32 * 32 * 128);
   EXPECT_EQ(load_model("bert-base").kv_values_per_token(), 0);
@@ -127,6 +171,28 @@ TEST(Architecture, BadModelFilesNameFileLineAndKey) {
   EXPECT_NE(message(llama_text() + "activation = \"gate\"\n").find("did you mean 'gated'"), std::string::npos);
 }
 
+TEST(Architecture, ExpertsAndLatentAttentionThatCannotBeAreRefused) {
+  const auto message = [](const std::string& from, const std::string& to) {
+    const std::string good = read_file(data_root() / "workloads/models/deepseek-v2-lite.toml");
+    return bad_input_of([&] { read_model_file(Config::parse(with(good, from, to), "m.toml")); });
+  };
+  EXPECT_EQ(message("layers = 27", "layers = 27"), "");
+  EXPECT_EQ(message("\ndense_layers = 1", "\ndense_layers = 27"),
+            "m.toml:19: dense_layers: 27 of 27 layers leave none with experts");
+  EXPECT_NE(message("dense_ffn = 10944", "").find("dense_ffn: goes with dense_layers"), std::string::npos);
+  EXPECT_NE(message("shared_ffn = 2816", "shared_gate = true").find("shared_gate: needs shared_ffn"),
+            std::string::npos);
+  EXPECT_NE(message("v_head_dim = 128", "").find("needs qk_nope_head_dim, qk_rope_head_dim and v_head_dim"),
+            std::string::npos);
+  EXPECT_NE(message("kv_lora_rank = 512", "head_dim = 192").find("kv_lora_rank: is missing"), std::string::npos);
+  EXPECT_NE(message("heads = 16", "heads = 16\nkv_heads = 4").find("kv_heads: 4 is not heads = 16"), std::string::npos);
+  EXPECT_NE(message("heads = 16", "heads = 16\nhead_dim = 128").find("head_dim: 128 is not"), std::string::npos);
+  EXPECT_NE(message("heads = 16", "heads = 16\nattention_bias = true").find("without biases"), std::string::npos);
+  EXPECT_NE(message("experts = 64\nexperts_per_token = 6\n", "").find("dense_layers: needs experts"),
+            std::string::npos);
+  EXPECT_NE(message("ffn = 1408", "ffn = 1409").find("parameters: the file says"), std::string::npos);
+}
+
 TEST(Architecture, DegreesThatDoNotDivideAreRefusedWithTheKey) {
   const Architecture llama = load_model("llama-3-8b"), mixtral = load_model("mixtral-8x7b");
   EXPECT_FALSE(parallel_problem(llama, 8, 4, 1));
@@ -140,6 +206,10 @@ TEST(Architecture, DegreesThatDoNotDivideAreRefusedWithTheKey) {
   EXPECT_FALSE(parallel_problem(llama, 1, 5, 1));                                        // stages need not be equal
   EXPECT_FALSE(parallel_problem(llama, 1, 32, 1));
   EXPECT_EQ(parallel_problem(llama, 1, 33, 1).message, "33 stages are more than the 32 layers of Llama 3 8B");
+  const Architecture deepseek = load_model("deepseek-v3");
+  EXPECT_FALSE(parallel_problem(deepseek, 8, 2, 8));
+  EXPECT_EQ(parallel_problem(deepseek, 3, 1, 1).message, "3 does not divide the 128 attention heads of DeepSeek-V3");
+  EXPECT_EQ(parallel_problem(load_model("deepseek-v2-lite"), 16, 1, 16).key, "");
   EXPECT_EQ(parallel_problem(llama, 2, 1, 2).message, "Llama 3 8B has no experts; write 1");
   EXPECT_EQ(parallel_problem(mixtral, 8, 1, 3).key, "expert_parallel");
   EXPECT_EQ(parallel_problem(mixtral, 2, 1, 4).key, "expert_parallel");

@@ -59,6 +59,38 @@ constexpr Case kCases[] = {
     {"bloom-176b",
      R"({"hidden_size": 14336, "model_type": "bloom", "n_head": 112, "n_layer": 70, "num_attention_heads": 112,
          "seq_length": 2048, "vocab_size": 250880})"},
+    {"deepseek-v3",
+     R"({"architectures": ["DeepseekV3ForCausalLM"], "attention_bias": false, "ep_size": 1, "first_k_dense_replace": 3,
+         "hidden_act": "silu", "hidden_size": 7168, "intermediate_size": 18432, "kv_lora_rank": 512,
+         "max_position_embeddings": 163840, "model_type": "deepseek_v3", "moe_intermediate_size": 2048,
+         "moe_layer_freq": 1, "n_group": 8, "n_routed_experts": 256, "n_shared_experts": 1, "norm_topk_prob": true,
+         "num_attention_heads": 128, "num_experts_per_tok": 8, "num_hidden_layers": 61, "num_key_value_heads": 128,
+         "num_nextn_predict_layers": 1, "q_lora_rank": 1536, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64,
+         "quantization_config": {"fmt": "e4m3", "quant_method": "fp8", "weight_block_size": [128, 128]},
+         "routed_scaling_factor": 2.5, "scoring_func": "sigmoid", "tie_word_embeddings": false, "topk_group": 4,
+         "topk_method": "noaux_tc", "v_head_dim": 128, "vocab_size": 129280})"},
+    {"deepseek-v2-lite",
+     R"({"first_k_dense_replace": 1, "hidden_size": 2048, "intermediate_size": 10944, "kv_lora_rank": 512,
+         "max_position_embeddings": 163840, "model_type": "deepseek_v2", "moe_intermediate_size": 1408,
+         "moe_layer_freq": 1, "n_routed_experts": 64, "n_shared_experts": 2, "num_attention_heads": 16,
+         "num_experts_per_tok": 6, "num_hidden_layers": 27, "num_key_value_heads": 16, "q_lora_rank": null,
+         "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128, "vocab_size": 102400})"},
+    {"deepseek-moe-16b",
+     R"({"first_k_dense_replace": 1, "hidden_size": 2048, "intermediate_size": 10944, "max_position_embeddings": 4096,
+         "model_type": "deepseek", "moe_intermediate_size": 1408, "moe_layer_freq": 1, "n_routed_experts": 64,
+         "n_shared_experts": 2, "num_attention_heads": 16, "num_experts_per_tok": 6, "num_hidden_layers": 28,
+         "num_key_value_heads": 16, "vocab_size": 102400})"},
+    {"kimi-k2",
+     R"({"first_k_dense_replace": 1, "hidden_size": 7168, "intermediate_size": 18432, "kv_lora_rank": 512,
+         "max_position_embeddings": 131072, "model_type": "kimi_k2", "moe_intermediate_size": 2048, "moe_layer_freq": 1,
+         "n_routed_experts": 384, "n_shared_experts": 1, "num_attention_heads": 64, "num_experts_per_tok": 8,
+         "num_hidden_layers": 61, "num_key_value_heads": 64, "q_lora_rank": 1536, "qk_nope_head_dim": 128,
+         "qk_rope_head_dim": 64, "v_head_dim": 128, "vocab_size": 163840})"},
+    {"qwen1.5-moe-a2.7b",
+     R"({"decoder_sparse_step": 1, "hidden_size": 2048, "intermediate_size": 5632, "max_position_embeddings": 8192,
+         "model_type": "qwen2_moe", "moe_intermediate_size": 1408, "num_attention_heads": 16, "num_experts": 60,
+         "num_experts_per_tok": 4, "num_hidden_layers": 24, "num_key_value_heads": 16,
+         "shared_expert_intermediate_size": 5632, "tie_word_embeddings": false, "vocab_size": 151936})"},
     {"bert-base",
      R"({"hidden_size": 768, "intermediate_size": 3072, "max_position_embeddings": 512, "model_type": "bert",
          "num_attention_heads": 12, "num_hidden_layers": 12, "type_vocab_size": 2, "vocab_size": 30522})"}};
@@ -75,6 +107,10 @@ TEST(HuggingFace, ReadsTheShapeTheCatalogueHas) {
     EXPECT_EQ(read.family, known.family) << model;
     EXPECT_EQ(read.experts, known.experts) << model;
     EXPECT_EQ(read.ffn, known.ffn) << model;
+    EXPECT_EQ(read.shared_ffn, known.shared_ffn) << model;
+    EXPECT_EQ(read.dense_layers, known.dense_layers) << model;
+    EXPECT_EQ(read.head_dim, known.head_dim) << model;
+    EXPECT_EQ(read.kv_lora_rank, known.kv_lora_rank) << model;
   }
 }
 
@@ -117,6 +153,12 @@ TEST(HuggingFace, RefusesShapesItDoesNotModel) {
                            "ffn_dim": 4096,
                            "vocab_size": 50272, "max_position_embeddings": 2048, "word_embed_proj_dim": 512})")
                 .find("word_embed_proj_dim"),
+            std::string::npos);
+  EXPECT_NE(message_of(R"({"model_type": "deepseek_v3", "hidden_size": 64, "num_hidden_layers": 2, "vocab_size": 100,
+                           "num_attention_heads": 4, "intermediate_size": 64, "max_position_embeddings": 512,
+                           "n_routed_experts": 4, "moe_intermediate_size": 32, "num_experts_per_tok": 2,
+                           "moe_layer_freq": 2})")
+                .find("moe_layer_freq"),
             std::string::npos);
   EXPECT_NE(message_of(R"({"model_type": "bert", "is_decoder": true})").find("is_decoder"), std::string::npos);
 }

@@ -60,13 +60,13 @@ TEST(MemoryPlan, PipelineStagesShareLayersAndTheFullestCounts) {
   d.pipeline_parallel = 2;
   // The last stage: half the layers, the head and the final norm.
   const double head = 128256.0 * 4096 + 4096;
-  EXPECT_EQ(weight_bytes_per_gpu(llama, d), 2 * (16 * llama.layer_parameters() + head + 8192.0 * 128));
+  EXPECT_EQ(weight_bytes_per_gpu(llama, d), 2 * (16 * llama.layer_parameters(LayerKind::dense) + head + 8192.0 * 128));
   EXPECT_EQ(kv_bytes_per_token(llama, d), kv_bytes_per_token(llama, {}) / 2);
   // A tied head is stored once on one stage, and a second time where it stands apart from the embedding.
   const Architecture bloom = load_model("bloom-176b");
   EXPECT_EQ(weight_bytes_per_gpu(bloom, {}), 2 * bloom.parameters());
   const double table = 250880.0 * 14336, norm = 2 * 14336.0;
-  EXPECT_EQ(weight_bytes_per_gpu(bloom, d), 2 * (35 * bloom.layer_parameters() + table + norm));
+  EXPECT_EQ(weight_bytes_per_gpu(bloom, d), 2 * (35 * bloom.layer_parameters(LayerKind::dense) + table + norm));
   // The fullest is the last stage, whose sampler is wider than the forward pass.
   EXPECT_EQ(activation_bytes_per_gpu(bloom, d), 9.8 * 256 * 250880 * 4 + 2048 * 14336.0 * 2);
 }
@@ -124,6 +124,67 @@ TEST(MemoryPlan, ExpertsTakeTheSameBytesHoweverTheyAreSpread) {
   d.expert_parallel = 8;
   EXPECT_EQ(weight_bytes_per_gpu(mixtral, d), cut);
   EXPECT_NEAR(cut, 2 * mixtral.parameters() / 8, 0.02 * cut);
+}
+
+// Every GPU keeps the whole latent of a token, and the projections down to it; the rest is cut.
+TEST(MemoryPlan, LatentAttentionIsCutByHeadsAndItsCacheIsNot) {
+  const Architecture m = load_model("deepseek-v3");
+  const double table = 163840.0 * 64, norms = 61 * (2 * 7168 + 1536 + 512.0) + 7168;
+  const double down = 61 * 7168.0 * (1536 + 576), router = 58 * (7168.0 + 1) * 256;
+  Deployment d;
+  EXPECT_EQ(weight_bytes_per_gpu(m, d), 2 * (m.parameters() + table));
+  EXPECT_EQ(kv_bytes_per_token(m, d), 70272);  // 61 × 576 × 2
+  d.tensor_parallel = 8;
+  EXPECT_EQ(weight_bytes_per_gpu(m, d),
+            2 * ((m.parameters() - norms - down - router) / 8 + norms + down + router + table));
+  EXPECT_EQ(kv_bytes_per_token(m, d), 70272);
+  const double cut = weight_bytes_per_gpu(m, d);
+  d.expert_parallel = 8;
+  EXPECT_EQ(weight_bytes_per_gpu(m, d), cut);
+  d.kv_cache = Precision::fp8;
+  EXPECT_EQ(kv_bytes_per_token(m, d), 70272 / 2);
+  // DeepSeek-V2-Lite has one plain q projection, cut by heads.
+  const Architecture lite = load_model("deepseek-v2-lite");
+  EXPECT_EQ(weight_bytes_per_gpu(lite, {}), 2 * (lite.parameters() + table));
+  EXPECT_EQ(kv_bytes_per_token(lite, {.tensor_parallel = 4}), 27 * 576 * 2);
+}
+
+// FP8 keeps a 16-bit copy of kv_b for decode beside the 8-bit one.
+TEST(MemoryPlan, QuantisedLatentAttentionKeepsKvBInSixteenBitsToo) {
+  const Architecture m = load_model("deepseek-v3");
+  Deployment d;
+  d.weights = Precision::fp8;
+  const double outside = 2 * 129280.0 * 7168 + 61 * (2 * 7168 + 1536 + 512.0) + 7168 + 58 * (7168.0 + 1) * 256;
+  const double linear = m.parameters() - outside, kv_b = 61 * 512.0 * 128 * 256, table = 163840.0 * 64;
+  const double channels =
+      61 * (1536 + 128 * 192.0 + 576 + 128 * 256 + 7168) + 3 * (2 * 18432.0 + 7168) + 58 * 257 * (2 * 2048.0 + 7168);
+  EXPECT_EQ(weight_bytes_per_gpu(m, d), linear + 2 * (outside + kv_b + table) + 4 * channels);
+}
+
+TEST(MemoryPlan, DenseLayersLieInTheFirstStages) {
+  const Architecture m = load_model("deepseek-v3");
+  Deployment d;
+  d.pipeline_parallel = 61;  // one layer each
+  const MemoryPlan p = plan_memory(m, d, kPlenty, {});
+  const double table = 163840.0 * 64;
+  EXPECT_EQ(p.stages[2].weights_bytes, 2 * (m.layer_parameters(LayerKind::dense) + table));
+  EXPECT_EQ(p.stages[3].weights_bytes, 2 * (m.layer_parameters(LayerKind::moe) + table));
+  // Qwen1.5-MoE: a shared expert with a gate.
+  const Architecture qwen = load_model("qwen1.5-moe-a2.7b");
+  EXPECT_EQ(weight_bytes_per_gpu(qwen, {}), 2 * (qwen.parameters() + 8192.0 * 128));
+}
+
+// 671 GB of FP8 weights: not on eight H100s, and on eight H200s.
+TEST(MemoryPlan, DeepSeekR1NeedsEightH200) {
+  Deployment d;
+  d.weights = Precision::fp8;
+  d.tensor_parallel = 8;
+  d.max_batched_tokens = 8192;
+  EXPECT_FALSE(plan("deepseek-r1", d, 80e9).fits);
+  const MemoryPlan p = plan("deepseek-r1", d, 141e9);
+  EXPECT_TRUE(p.fits);
+  EXPECT_NEAR(p.weights_bytes, 671e9 / 8, 4e9);
+  EXPECT_GT(plan("deepseek-r1", d, 180e9).kv_tokens, p.kv_tokens);
 }
 
 TEST(MemoryPlan, TermsAddUpToTheBudget) {
@@ -258,7 +319,7 @@ TEST(MemoryRemedies, WhatIsProposedFits) {
   Deployment d;
   d.max_batched_tokens = 16384;
   d.context_tokens = 8192;
-  for (const char* model : {"llama-3-8b", "llama-3-70b", "mixtral-8x7b", "yi-34b", "gpt3-175b"}) {
+  for (const char* model : {"llama-3-8b", "llama-3-70b", "mixtral-8x7b", "yi-34b", "gpt3-175b", "deepseek-v2-lite"}) {
     for (const double bytes : {16e9, 24e9, 48e9, 80e9}) {
       const Architecture m = load_model(model);
       if (plan_memory(m, d, bytes, {}).fits) continue;

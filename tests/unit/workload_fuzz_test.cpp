@@ -108,7 +108,20 @@ TEST(Fuzz, HuggingFaceConfig) {
   EXPECT_GT(refused(good, 4000, [](const std::string& text) { parse_huggingface_config(text, "config.json"); }), 1000);
 }
 
+TEST(Fuzz, DeepSeekConfig) {
+  const std::string good =
+      R"({"first_k_dense_replace": 3, "hidden_size": 7168, "intermediate_size": 18432, "kv_lora_rank": 512,
+      "max_position_embeddings": 163840, "model_type": "deepseek_v3", "moe_intermediate_size": 2048,
+      "moe_layer_freq": 1, "n_routed_experts": 256, "n_shared_experts": 1, "num_attention_heads": 128,
+      "num_experts_per_tok": 8, "num_hidden_layers": 61, "num_key_value_heads": 128, "q_lora_rank": 1536,
+      "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128, "vocab_size": 129280})";
+  EXPECT_GT(refused(good, 4000, [](const std::string& text) { parse_huggingface_config(text, "config.json"); }), 1000);
+}
+
 TEST(Fuzz, ModelFile) {
+  const std::string latent = read_file(data_root() / "workloads/models/deepseek-v2-lite.toml");
+  EXPECT_GT(refused(latent, 2000, [](const std::string& text) { read_model_file(Config::parse(text, "m.toml")); }),
+            500);
   const std::string good = read_file(data_root() / "workloads/models/mixtral-8x7b.toml");
   EXPECT_GT(refused(good, 2000, [](const std::string& text) { read_model_file(Config::parse(text, "m.toml")); }), 500);
 }

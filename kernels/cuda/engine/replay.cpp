@@ -68,8 +68,9 @@ void require_supported(const Scenario& scenario) {
     throw bad_input(fmt::format("{}: the measured engine cannot run this: {}", scenario.path, what));
   };
   if (!scenario.requests) throw bad_input(fmt::format("{}:1: [workload]: this table is missing", scenario.path));
-  if (m.is_encoder() || m.is_moe() || m.activation != Activation::gated || m.positions != Positions::rotary ||
-      m.attention_bias || m.linear_bias || m.qk_norm || m.embedding_norm || !m.final_norm)
+  if (m.is_encoder() || m.is_moe() || m.is_mla() || m.activation != Activation::gated ||
+      m.positions != Positions::rotary || m.attention_bias || m.linear_bias || m.qk_norm || m.embedding_norm ||
+      !m.final_norm)
     refuse(m.name + " is no dense Llama-style decoder (RMSNorm, rotary positions, gated feed-forward, no biases)");
   if (m.head_dim != 64 && m.head_dim != 128) refuse(fmt::format("heads of {}; 64 and 128 are supported", m.head_dim));
   if (d.weights != Precision::bf16 || d.kv_cache != Precision::bf16) refuse("weights and KV cache have to be bf16");
