@@ -270,7 +270,6 @@ TEST(TrainingValidation, PublishedOnH100) {
     job.gradient_precision = Precision::bf16;
     job.sequence_parallel = job.tensor_parallel > 1;
     job.overlap_tensor = true;
-    if (csv.text(17) != "nemo-24.07") job.attention = TrainingAttention::flash_2;
     const auto step = predictor.predict(job);
     (csv.text(17) == "nemo-24.07" ? usual : lengths)
         .add(fmt::format("{:<16} on {:>4} GPUs, tp {} pp {} cp {:>2} v {:<2}", csv.text(0), gpus, job.tensor_parallel,
