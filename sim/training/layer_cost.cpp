@@ -66,10 +66,13 @@ LayerCost::LayerCost(const TrainingJob& job, const TrainingStack& stack, const C
       tokens_(job.micro_batch_tokens()),
       hidden_(value(job.model.hidden)),
       width_bytes_(job.parameter_bytes()),
-      outside_(job.sequence_parallel ? 1.0 / job.tensor_parallel : 1.0) {
-  layer_ = layer_costs();
+      outside_(job.sequence_parallel ? 1.0 / job.tensor_parallel : 1.0),
+      widths_(attention_widths(job.model, job.tensor_parallel)) {
+  for (const auto kind : {LayerKind::dense, LayerKind::moe})
+    if (job.model.layers_of(kind) > 0) layers_[static_cast<size_t>(kind)] = layer_costs(kind);
   embedding_ = embedding_costs();
   head_ = head_costs();
+  if (job.mtp > 0) prediction_ = prediction_costs();
 }
 
 double LayerCost::sustained_seconds(const Price& price, double flops, Precision precision) {
@@ -106,16 +109,15 @@ void LayerCost::add_traffic(PassCosts& into, Traffic traffic, double values) {
 // 8-bit products: what they read is written in 8 bits twice, as it is and transposed for the weight's gradient. Norms and
 // activation functions write 8 bits themselves, and a pass of backward transposes that; the attention's output, and the
 // gradients that come out of residuals and out of the attention, take a pass of their own for both.
-void LayerCost::add_casts(PassCosts& into) {
+void LayerCost::add_casts(PassCosts& into, LayerKind kind) {
   if (job_.precision != Precision::fp8) return;
   const Architecture& m = job_.model;
-  const double t = job_.tensor_parallel;
-  const double q = value(m.q_width()) / t, kv = value(kv_heads_per_gpu(m, job_.tensor_parallel) * m.head_dim);
   const Traffic pass{2, 2};  // two values of 16 bits: one read, two of 8 bits written
-  add_traffic(into, {pass.forward, 0}, tokens_ * q);
-  add_traffic(into, {0, pass.backward}, tokens_ * (q + 2 * kv + 2 * hidden_));
-  const double copies = m.is_moe() ? value(m.experts_per_token) : 1;
-  add_traffic(into, {0, 1}, tokens_ * (2 * hidden_ + copies * value(m.ffn) / t));
+  add_traffic(into, {pass.forward, 0}, tokens_ * widths_.result);
+  add_traffic(into, {0, pass.backward}, tokens_ * (widths_.all() + widths_.latent + 2 * hidden_));
+  const double activations = kind == LayerKind::dense ? value(m.ffn_of(kind))
+                                                      : value(m.shared_ffn + m.experts_per_token * m.ffn);
+  add_traffic(into, {0, 1}, tokens_ * (2 * hidden_ + widths_.latent + activations / job_.tensor_parallel));
 }
 
 // What selective recomputation repeats where there are no scores in memory: norms and activation functions.
@@ -138,15 +140,35 @@ double LayerCost::tensor_bytes() const {
   return tokens_ * hidden_ * width_bytes_;
 }
 
-LayerTraffic LayerCost::traffic() const {
-  const Architecture& m = job_.model;
+LayerTraffic LayerCost::traffic() {
   LayerTraffic traffic;
   if (job_.context_parallel > 1)
-    traffic.context_bytes = 2 * value(kv_heads_per_gpu(m, job_.tensor_parallel) * m.head_dim) * width_bytes_ *
-                            value(job_.micro_batch) * value(job_.sequence);
-  if (job_.expert_parallel > 1)
-    traffic.expert_bytes = tokens_ * value(m.experts_per_token) * hidden_ * width_bytes_ / job_.tensor_parallel;
+    traffic.context_bytes =
+        (widths_.k + widths_.v) * width_bytes_ * value(job_.micro_batch) * value(job_.sequence);
+  if (job_.expert_parallel > 1) {
+    traffic.dispatch = exchange(dispatch_bytes()).load;
+    traffic.combine = exchange(width_bytes_).load;
+  }
   return traffic;
+}
+
+double LayerCost::dispatch_bytes() const {
+  return job_.dispatch_precision == Precision::fp8 ? 1 + 4.0 / 128 : width_bytes_;
+}
+
+// Every tensor rank moves its share of the hidden width.
+ExpertExchange LayerCost::exchange(double bytes) {
+  const double token_bytes = hidden_ * bytes / job_.tensor_parallel;
+  if (job_.dispatch == ExpertDispatch::all_to_all) {
+    const double all = tokens_ * value(job_.model.experts_per_token) * token_bytes;
+    return {network_.seconds(CollectiveKind::all_to_all, expert_group(), all),
+            network_.load(CollectiveKind::all_to_all, expert_group(), all)};
+  }
+  const int per_node = network_.ranks_per_node(expert_group());
+  return expert_exchange(network_,
+                         token_copies(static_cast<int>(job_.model.experts_per_token), job_.expert_parallel, per_node,
+                                      job_.routed_nodes),
+                         (job_.expert_parallel + per_node - 1) / per_node, tokens_, token_bytes);
 }
 
 // `count` all-reduces of the layer's output in each direction.
@@ -166,7 +188,8 @@ void LayerCost::add_tensor_collectives(PassCosts& into, double count) {
 
 void LayerCost::add_attention(PassCosts& into) {
   const Architecture& m = job_.model;
-  const double t = job_.tensor_parallel, heads = std::max(1.0, value(m.heads) / t), dim = value(m.head_dim);
+  const double t = job_.tensor_parallel, heads = std::max(1.0, value(m.heads) / t);
+  const double dim = m.is_mla() ? value(m.head_dim + m.v_head_dim) / 2 : value(m.head_dim);
   const double kv_heads = value(kv_heads_per_gpu(m, job_.tensor_parallel));
   const double sequence = value(job_.sequence), queries = sequence / job_.context_parallel,
                sequences = value(job_.micro_batch);
@@ -176,8 +199,8 @@ void LayerCost::add_attention(PassCosts& into) {
     // half.
     const std::vector<AttentionChunk> chunks(static_cast<size_t>(job_.micro_batch),
                                              {queries, (sequence - queries) / 2});
-    const AttentionHeads shape{static_cast<int64_t>(heads), static_cast<int64_t>(kv_heads), m.head_dim,
-                               Precision::bf16};
+    const AttentionHeads shape{static_cast<int64_t>(heads), static_cast<int64_t>(kv_heads),
+                               static_cast<int64_t>(dim), Precision::bf16};
     Price price = kernels_.prefill_attention(shape, chunks, !m.is_encoder());
     if (job_.attention == TrainingAttention::flash_2) price.seconds *= stack_.flash_2;
     const double flops = 4 * sequences * heads * dim * queries * (m.is_encoder() ? sequence : sequence / 2);
@@ -205,9 +228,8 @@ void LayerCost::add_attention(PassCosts& into) {
   }
   const double forward_s = into.forward.compute_s - before.forward.compute_s,
                backward_s = into.backward.compute_s - before.backward.compute_s;
-  const double q = heads * dim, kv = kv_heads * dim;
-  add_traffic(into, stack_.layout, tokens_ * (q + 2 * kv));
-  if (m.positions == Positions::rotary) add_traffic(into, stack_.rope, tokens_ * (q + kv));
+  add_traffic(into, stack_.layout, tokens_ * widths_.all());
+  if (m.positions == Positions::rotary) add_traffic(into, stack_.rope, tokens_ * widths_.rotated);
   if (job_.context_parallel > 1) {
     // Keys and values of the whole sequence are gathered; their gradients are scattered back.
     const double bytes = traffic().context_bytes;
@@ -221,56 +243,82 @@ void LayerCost::add_attention(PassCosts& into) {
   }
 }
 
-void LayerCost::add_feed_forward(PassCosts& into) {
+// Selective recomputation makes keys, values and queries again from what latent attention keeps of a token.
+void LayerCost::add_attention_products(PassCosts& into) {
   const Architecture& m = job_.model;
-  const double t = job_.tensor_parallel, ffn = value(m.ffn) / t;
-  const bool gated = m.activation == Activation::gated;
-  const double up = gated ? 2 * ffn : ffn;
-  if (!m.is_moe()) {
-    add_product(into, tokens_, up, hidden_);
-    add_product(into, tokens_, hidden_, ffn);
-    add_light(into, gated ? stack_.gated : stack_.plain, tokens_ * ffn);
-    return;
+  for (const auto& matrix : attention_matrices(m, job_.tensor_parallel)) {
+    const double before = into.forward.compute_s;
+    add_product(into, tokens_, matrix.n, matrix.k);
+    const bool expands = m.is_mla() && (matrix.k == value(m.kv_lora_rank) || matrix.k == value(m.q_lora_rank));
+    if (expands && job_.attention != TrainingAttention::unfused)
+      into.forward.selective_s += into.forward.compute_s - before;
   }
-  // Router, then each expert's products over its share of the tokens that this GPU's experts get, routing taken as
-  // even.
+  if (m.is_mla())
+    add_light(into, stack_.norm, tokens_ * (widths_.latent - value(m.qk_rope_head_dim)));  // of both latents
+}
+
+// A feed-forward that every token passes.
+void LayerCost::add_dense(PassCosts& into, int64_t width) {
+  if (width == 0) return;
+  for (const auto& matrix : feed_forward_matrices(job_.model, width, job_.tensor_parallel))
+    add_product(into, tokens_, matrix.n, matrix.k);
+  add_light(into, job_.model.activation == Activation::gated ? stack_.gated : stack_.plain,
+            tokens_ * value(width) / job_.tensor_parallel);
+}
+
+// Router, then each expert's products over its share of the tokens that this GPU's experts get, routing taken as even.
+void LayerCost::add_experts(PassCosts& into) {
+  const Architecture& m = job_.model;
   const double ep = job_.expert_parallel, local = value(m.experts) / ep, routed = tokens_ * value(m.experts_per_token);
   add_product(into, tokens_, value(m.experts), hidden_, unquantised(job_.precision));
   PassCosts expert;
   const double rows = std::max(1.0, std::round(routed / local));
-  add_product(expert, rows, up, hidden_);
-  add_product(expert, rows, hidden_, ffn);
+  for (const auto& matrix : feed_forward_matrices(m, m.ffn, job_.tensor_parallel))
+    add_product(expert, rows, matrix.n, matrix.k);
   into.forward += expert.forward.times(local);
   into.backward += expert.backward.times(local);
-  add_light(into, gated ? stack_.gated : stack_.plain, routed * ffn);
-  add_traffic(into, {4, 4}, routed * hidden_);  // tokens gathered for their experts, and their results summed
+  add_light(into, m.activation == Activation::gated ? stack_.gated : stack_.plain,
+            routed * value(m.ffn) / job_.tensor_parallel);
+  // Tokens gathered for their experts, in the format they came in, and results summed.
+  const double moved = 2 * dispatch_bytes() / width_bytes_ + 2;
+  add_traffic(into, {moved, moved}, routed * hidden_);
   if (job_.expert_parallel > 1) {
-    // Dispatch and combine; every tensor rank moves its share of the hidden width.
-    const double one = network_.seconds(CollectiveKind::all_to_all, expert_group(), traffic().expert_bytes) +
-                       skew_s(job_.expert_parallel);
-    for (PassCost* pass : {&into.forward, &into.backward}) pass->expert_s += 2 * one;
+    // Backward sends gradients as forward sends tokens: out in the dispatch's format, and back in 16 bits.
+    const double both = exchange(dispatch_bytes()).seconds + exchange(width_bytes_).seconds;
+    for (PassCost* pass : {&into.forward, &into.backward}) pass->expert_s += both + 2 * skew_s(job_.expert_parallel);
   }
 }
 
-PassCosts LayerCost::layer_costs() {
+PassCosts LayerCost::layer_costs(LayerKind kind) {
   const Architecture& m = job_.model;
-  const double t = job_.tensor_parallel;
-  const double q = value(m.q_width()) / t, kv = value(kv_heads_per_gpu(m, job_.tensor_parallel) * m.head_dim);
   PassCosts costs;
-  add_product(costs, tokens_, q + 2 * kv, hidden_);
-  add_product(costs, tokens_, hidden_, q);
+  add_attention_products(costs);
   add_attention(costs);
-  add_feed_forward(costs);
-  add_casts(costs);
+  if (kind == LayerKind::moe) {
+    add_experts(costs);
+    add_dense(costs, m.shared_ffn);
+  } else {
+    add_dense(costs, m.ffn_of(kind));
+  }
+  add_casts(costs, kind);
   const double values = tokens_ * hidden_ * outside_;
   const double dropout = m.linear_bias ? stack_.dropout_values : 0;
   add_light(costs, stack_.norm, 2 * values);
   add_traffic(costs, {stack_.residual.forward + dropout, stack_.residual.backward + dropout}, 2 * values);
   add_tensor_collectives(costs, 2);
+  const bool exchanges = job_.expert_parallel > 1 && kind == LayerKind::moe;
   const double collectives =
-      (job_.tensor_parallel > 1 ? 2 : 0) + (job_.context_parallel > 1 ? 1 : 0) + (job_.expert_parallel > 1 ? 2 : 0);
+      (job_.tensor_parallel > 1 ? 2 : 0) + (job_.context_parallel > 1 ? 1 : 0) + (exchanges ? 2 : 0);
   add_launches(costs.forward, stack_.forward_launch_s, collectives);
   add_launches(costs.backward, stack_.backward_launch_s, collectives);
+  return costs;
+}
+
+// Two norms, and the product that makes one hidden state of the layer's result and the next token's embedding.
+PassCosts LayerCost::prediction_costs() {
+  PassCosts costs;
+  add_product(costs, tokens_, hidden_, 2 * hidden_ / job_.tensor_parallel);
+  add_traffic(costs, stack_.norm, 2 * tokens_ * hidden_ * outside_);
   return costs;
 }
 
@@ -304,15 +352,15 @@ PassCosts LayerCost::head_costs() {
   return costs;
 }
 
-PassCost LayerCost::recomputed() const {
+PassCost LayerCost::recomputed(LayerKind kind) const {
   switch (job_.recompute) {
     case Recompute::none:
       return {};
     case Recompute::full:
-      return layer_.forward;
+      return layer(kind).forward;
     case Recompute::selective: {
       PassCost again;
-      again.compute_s = layer_.forward.selective_s;
+      again.compute_s = layer(kind).forward.selective_s;
       return again;
     }
   }

@@ -33,7 +33,8 @@ struct StageParameters {
 };
 StageParameters stage_parameters(const TrainingJob& job, int stage);
 
-// Kept for backward by one layer for one micro-batch, on one GPU.
+// Kept for backward by one layer for one micro-batch, on one GPU; without a kind, by the model's last.
+double layer_activation_bytes(const TrainingJob& job, const TrainingStack& stack, LayerKind kind);
 double layer_activation_bytes(const TrainingJob& job, const TrainingStack& stack);
 
 struct TrainingMemory {

@@ -65,6 +65,7 @@ TrainingStack read_stack(const ProfileName& profile) {
   s.unaligned_slowdown = t.number("unaligned_slowdown", {1, 10}, 1);
   s.fp8_backward = t.number("fp8_backward", {1, 10}, 1);
   s.overlap_cost = t.number("overlap_cost", {0, 3}, 0);
+  s.exchange_sms = t.number("exchange_sms", {0, 1000}, 0);
   s.gpu_spread = t.number("gpu_spread", {0, 0.2}, 0);
   const std::vector<std::string> kernels(std::begin(kTrainingAttentionNames), std::end(kTrainingAttentionNames));
   const auto attention = t.choice("attention", kernels);

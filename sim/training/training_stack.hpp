@@ -39,6 +39,7 @@ struct TrainingStack {
   double fp8_backward = 1;        // 8-bit products of backward, accumulated exactly, over those of forward
   PowerCap power_cap;             // what the tables' bursts lose in a run; of the GPU named above
   double overlap_cost = 0;  // compute lost per second that a collective inside the node would take, while both run
+  double exchange_sms = 0;  // multiprocessors set aside for exchanges with experts where compute runs beside them
   double gpu_spread = 0;    // relative standard deviation of GPUs' speed at the same work
 
   TrainingAttention attention = TrainingAttention::flash;
