@@ -100,6 +100,28 @@ void LayerCost::add_product(PassCosts& into, double m, double n, double k, Preci
   into.backward.weight_s += weight_s;
 }
 
+// Collectives that go in chunks beside a product cut it into as many: the gather of forward's input, the scatter of its
+// result, and the gather of the gradient of that. What backward scatters goes beside whole products (Transformer Engine:
+// ring exchange and bulk overlap).
+void LayerCost::add_split_product(PassCosts& into, double n, double k, bool gathers) {
+  const int chunks = job_.overlap_tensor && job_.sequence_parallel ? job_.tensor_parallel : 1;
+  PassCosts whole;
+  add_product(whole, tokens_, n, k, job_.precision);
+  if (chunks > 1) {
+    PassCosts chunk;
+    add_product(chunk, tokens_ / chunks, n, k, job_.precision);
+    whole.forward = chunk.forward.times(chunks);
+    if (!gathers) {
+      const double input_s = chunks * (chunk.backward.product_s - chunk.backward.weight_s);
+      const double longer_s = input_s - (whole.backward.product_s - whole.backward.weight_s);
+      whole.backward.compute_s += longer_s;
+      whole.backward.product_s += longer_s;
+    }
+  }
+  into.forward += whole.forward;
+  into.backward += whole.backward;
+}
+
 void LayerCost::add_traffic(PassCosts& into, Traffic traffic, double values) {
   const double seconds = values * width_bytes_ / (kernels_.gpu().memory_bytes_per_s * stack_.memory_efficiency);
   into.forward.compute_s += traffic.forward * seconds;
@@ -248,7 +270,7 @@ void LayerCost::add_attention_products(PassCosts& into) {
   const Architecture& m = job_.model;
   for (const auto& matrix : attention_matrices(m, job_.tensor_parallel)) {
     const double before = into.forward.compute_s;
-    add_product(into, tokens_, matrix.n, matrix.k);
+    add_split_product(into, matrix.n, matrix.k, matrix.n != hidden_);
     const bool expands = m.is_mla() && (matrix.k == value(m.kv_lora_rank) || matrix.k == value(m.q_lora_rank));
     if (expands && job_.attention != TrainingAttention::unfused)
       into.forward.selective_s += into.forward.compute_s - before;
@@ -261,7 +283,7 @@ void LayerCost::add_attention_products(PassCosts& into) {
 void LayerCost::add_dense(PassCosts& into, int64_t width) {
   if (width == 0) return;
   for (const auto& matrix : feed_forward_matrices(job_.model, width, job_.tensor_parallel))
-    add_product(into, tokens_, matrix.n, matrix.k);
+    add_split_product(into, matrix.n, matrix.k, matrix.n != hidden_);
   add_light(into, job_.model.activation == Activation::gated ? stack_.gated : stack_.plain,
             tokens_ * value(width) / job_.tensor_parallel);
 }
@@ -274,7 +296,7 @@ void LayerCost::add_experts(PassCosts& into) {
   PassCosts expert;
   const double rows = std::max(1.0, std::round(routed / local));
   for (const auto& matrix : feed_forward_matrices(m, m.ffn, job_.tensor_parallel))
-    add_product(expert, rows, matrix.n, matrix.k);
+    add_product(expert, rows, matrix.n, matrix.k, job_.precision);
   into.forward += expert.forward.times(local);
   into.backward += expert.backward.times(local);
   add_light(into, m.activation == Activation::gated ? stack_.gated : stack_.plain,
@@ -317,7 +339,7 @@ PassCosts LayerCost::layer_costs(LayerKind kind) {
 // Two norms, and the product that makes one hidden state of the layer's result and the next token's embedding.
 PassCosts LayerCost::prediction_costs() {
   PassCosts costs;
-  add_product(costs, tokens_, hidden_, 2 * hidden_ / job_.tensor_parallel);
+  add_product(costs, tokens_, hidden_, 2 * hidden_ / job_.tensor_parallel, job_.precision);
   add_traffic(costs, stack_.norm, 2 * tokens_ * hidden_ * outside_);
   return costs;
 }

@@ -80,8 +80,9 @@ class LayerCost {
   LayerTraffic traffic();
 
  private:
-  void add_product(PassCosts& into, double m, double n, double k) { add_product(into, m, n, k, job_.precision); }
   void add_product(PassCosts& into, double m, double n, double k, Precision precision);
+  // Of a layer whose tensor ranks share it; `gathers`: its input is gathered, else its result is scattered.
+  void add_split_product(PassCosts& into, double n, double k, bool gathers);
   void add_traffic(PassCosts& into, Traffic traffic, double values);
   void add_casts(PassCosts& into, LayerKind kind);
   void add_light(PassCosts& into, Traffic traffic, double values);

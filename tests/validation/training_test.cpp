@@ -10,6 +10,7 @@
 #include <numeric>
 
 #include "sim/base/csv.hpp"
+#include "sim/study/training_scenario.hpp"
 #include "sim/training/step.hpp"
 #include "support/training.hpp"
 
@@ -330,6 +331,100 @@ TEST(TrainingValidation, Llama3) {
   }
   table.summary("Llama 3 405B");
   EXPECT_LE(table.quantile(1), 0.08);
+}
+
+// Published by others of runs on 8 to 12,288 GPUs, nothing fitted to them; sources and what had to be assumed stand in
+// docs/training.md. A row gives its step or its MFU, and names a model of the catalogue whose shape it changes where it says so.
+Architecture published_model(const CsvTable& csv) {
+  const std::string base(csv.text(1));
+  const bool gpt = base.starts_with("gpt");
+  Architecture m = gpt ? test::gpt(csv.integer(5), csv.integer(4), csv.integer(6), csv.integer(9), csv.integer(12)) : load_model(base);
+  if (!gpt && csv.integer(4) > 0) {
+    m.layers = csv.integer(4);
+    m.hidden = csv.integer(5);
+    m.heads = csv.integer(6);
+  }
+  if (csv.integer(7) > 0) m.kv_heads = csv.integer(7);
+  if (csv.integer(8) > 0) m.ffn = csv.integer(8);
+  if (base == "gpt-rotary") {
+    m.positions = Positions::rotary;
+    m.linear_bias = m.tied_embeddings = false;
+  }
+  return m;
+}
+
+template <typename Enum, size_t n>
+Enum named(const CsvTable& csv, size_t column, const std::string_view (&names)[n]) {
+  const auto at = std::find(std::begin(names), std::end(names), csv.text(column));
+  EXPECT_NE(at, std::end(names)) << csv.text(column);
+  return static_cast<Enum>(at - std::begin(names));
+}
+
+TrainingJob published_job(const CsvTable& csv, const TrainingStack& stack) {
+  const auto count = [&](size_t column) { return static_cast<int>(csv.integer(column)); };
+  TrainingJob job = job_with_defaults(stack, published_model(csv));
+  job.global_batch = csv.integer(10);
+  job.micro_batch = csv.integer(11);
+  job.sequence = csv.integer(12);
+  job.tensor_parallel = count(13);
+  job.pipeline_parallel = count(14);
+  job.context_parallel = count(15);
+  job.expert_parallel = count(16);
+  job.virtual_stages = count(17);
+  job.data_parallel = count(3) / job.replica_gpus();
+  job.schedule = job.virtual_stages > 1 ? "interleaved" : "1f1b";
+  job.precision = csv.text(18) == "fp8" ? Precision::fp8 : Precision::bf16;
+  job.attention = named<TrainingAttention>(csv, 19, kTrainingAttentionNames);
+  job.recompute = named<Recompute>(csv, 20, kRecomputeNames);
+  job.sharding = named<Sharding>(csv, 21, kShardingNames);
+  job.sequence_parallel = job.tensor_parallel > 1;
+  job.dispatch = ExpertDispatch::deepep;
+  if (csv.text(2) == "h100") {
+    job.gradient_precision = job.precision == Precision::fp8 ? Precision::bf16 : Precision::fp32;
+    job.overlap_tensor = true;
+  }
+  return job;
+}
+
+TEST(TrainingValidation, PublishedOnThousandsOfGpus) {
+  CsvTable csv(kData + "train_published_large.csv",
+               {"source",   "base",   "gpu",      "gpus",         "layers",      "hidden",   "heads",   "kv_heads",
+                "ffn",      "vocabulary", "global_batch", "micro_batch", "sequence", "tensor",  "pipeline", "context",
+                "expert",   "virtual", "precision", "attention",   "recompute",   "sharding", "step_seconds", "mfu"});
+  std::map<std::string, Table> tables;
+  while (csv.next()) {
+    const int gpus = static_cast<int>(csv.integer(3));
+    const bool ampere = csv.text(2) == "a100";
+    StepPredictor predictor(cluster_of(ampere ? "dgx-a100" : "dgx-h100", gpus, 8,
+                                       ampere ? "fabric = \"hdr200-rail\"" : "fabric = \"ndr400-rail\""),
+                            "megatron");
+    const TrainingJob job = published_job(csv, predictor.stack());
+    ASSERT_FALSE(training_problem(job)) << training_problem(job).message;
+    const auto step = predictor.predict(job);
+    const double peak = predictor.cluster().gpu.matrix_flops_per_s(Precision::bf16) * gpus;
+    const double measured = csv.number(22) > 0 ? csv.number(22) : model_flops_per_step(job) / (peak * csv.number(23));
+    const std::string source(csv.text(0).substr(0, csv.text(0).find("-2")));
+    tables[source].add(fmt::format("{:<12} {:<13} l {:>3} {:>5} GPUs, batch {:>5}, tp {} pp {:>2} cp {} ep {:>2} v {:>2}{}",
+                                   csv.text(0), csv.text(1), job.model.layers, gpus, job.global_batch,
+                                   job.tensor_parallel, job.pipeline_parallel, job.context_parallel,
+                                   job.expert_parallel, job.virtual_stages, step.memory.fits ? "" : " (does not fit)"),
+                       step.step_s(), measured);
+  }
+  for (auto& [source, table] : tables) table.summary(source);
+}
+
+// DeepSeek-V3 on 2,048 H800 (arXiv 2505.09343, table 4), the scenario as it ships.
+TEST(TrainingValidation, DeepSeekV3) {
+  const auto scenario = read_training_scenario(std::string(DSSIM_SOURCE_DIR) + "/scenarios/training/deepseek-v3-2048.toml", {});
+  StepPredictor predictor(scenario.cluster, scenario.stack, scenario.network);
+  const auto step = predictor.predict(scenario.job);
+  Table table;
+  table.add("DeepSeek-V3 on 2048 H800", step.step_s(), 19.926);
+  table.summary("DeepSeek-V3");
+  EXPECT_TRUE(step.memory.fits);
+  EXPECT_LE(table.quantile(1), 0.10);
+  // Its FLOPs are counted as there: 432 TFLOP/s a GPU at that step.
+  EXPECT_NEAR(step.model_flops / 2048 / 19.926, 432e12, 5e12);
 }
 
 }  // namespace
