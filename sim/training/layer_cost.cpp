@@ -193,19 +193,25 @@ ExpertExchange LayerCost::exchange(double bytes) {
                          (job_.expert_parallel + per_node - 1) / per_node, tokens_, token_bytes);
 }
 
-// `count` all-reduces of the layer's output in each direction.
+// `count` all-reduces of the layer's output in each direction. With sequence parallelism each is a scatter and a gather,
+// and backward gathers the input of the first product again, beside the product of its gradient. Overlapped, that gather
+// and backward's scatters run beside whole products, which lose what they lose beside NCCL.
 void LayerCost::add_tensor_collectives(PassCosts& into, double count) {
   if (job_.tensor_parallel <= 1) return;
   const Group group = tensor_group();
-  const double bytes = tensor_bytes();
-  const double one = job_.sequence_parallel ? network_.seconds(CollectiveKind::reduce_scatter, group, bytes) +
-                                                  network_.seconds(CollectiveKind::all_gather, group, bytes)
-                                            : network_.seconds(CollectiveKind::all_reduce, group, bytes);
+  const double bytes = tensor_bytes(), skew = count * skew_s(job_.tensor_parallel);
+  if (!job_.sequence_parallel) {
+    const double reduce_s = network_.seconds(CollectiveKind::all_reduce, group, bytes);
+    for (PassCost* pass : {&into.forward, &into.backward}) pass->tensor_s += skew + count * reduce_s;
+    return;
+  }
+  const double scatter_s = count * network_.seconds(CollectiveKind::reduce_scatter, group, bytes),
+               gather_s = count * network_.seconds(CollectiveKind::all_gather, group, bytes);
   for (PassCost* pass : {&into.forward, &into.backward})
-    pass->tensor_s += count * skew_s(job_.tensor_parallel) +
-                      (job_.overlap_tensor && job_.sequence_parallel
-                           ? exposed_in_chunks_s(count * one, pass->product_s, job_.tensor_parallel)
-                           : count * one);
+    pass->tensor_s += skew + (job_.overlap_tensor ? exposed_in_chunks_s(scatter_s + gather_s, pass->product_s,
+                                                                        job_.tensor_parallel)
+                                                  : scatter_s + gather_s);
+  if (job_.overlap_tensor) into.backward.tensor_s += stack_.overlap_cost * (scatter_s + gather_s);
 }
 
 void LayerCost::add_attention(PassCosts& into) {
