@@ -50,7 +50,8 @@ class GroupNetwork {
   double fabric_bytes_per_s() const { return fabric_bytes_per_s_; }
   // Of its node's NICs, where all send at once.
   double nic_bytes_per_s_per_gpu() const {
-    return fabric_bytes_per_s_ * std::min(1.0, static_cast<double>(cluster_.nics_per_node()) / cluster_.gpus_per_node());
+    return fabric_bytes_per_s_ *
+           std::min(1.0, static_cast<double>(cluster_.nics_per_node()) / cluster_.gpus_per_node());
   }
   bool spans_nodes(Group group) const;
   int ranks_per_node(Group group) const { return std::max(1, cluster_.gpus_per_node() / group.stride); }

@@ -12,8 +12,8 @@ double value(int64_t count) {
   return static_cast<double>(count);
 }
 
-// Collectives cut into as many chunks as there are ranks, each beside the work on another chunk: the first or last chunk
-// shows, and what outlasts the work.
+// Collectives cut into as many chunks as there are ranks, each beside the work on another chunk: the first or last
+// chunk shows, and what outlasts the work.
 double exposed_in_chunks_s(double collectives_s, double work_s, int ranks) {
   const double chunk = 1.0 / ranks;
   return std::max(collectives_s * chunk, collectives_s - work_s * (1 - chunk));
@@ -76,7 +76,9 @@ LayerCost::LayerCost(const TrainingJob& job, const TrainingStack& stack, const C
 }
 
 double LayerCost::sustained_seconds(const Price& price, double flops, Precision precision) {
-  const PowerCap& cap = kernels_.power_cap().acts() ? kernels_.power_cap() : stack_.power_cap;
+  // Of this very GPU where it is known; without one, sustained_matmul holds what it takes.
+  const PowerCap& cap =
+      stack_.power_cap.acts() && kernels_.power_cap().acts() ? kernels_.power_cap() : stack_.power_cap;
   const double share = flops / (price.seconds * kernels_.gpu().matrix_flops_per_s(precision));
   const double seconds = price.seconds * cap.slowdown(share) / stack_.sustained_matmul;
   coverage_s_[static_cast<size_t>(price.coverage)] += seconds;
@@ -101,8 +103,8 @@ void LayerCost::add_product(PassCosts& into, double m, double n, double k, Preci
 }
 
 // Collectives that go in chunks beside a product cut it into as many: the gather of forward's input, the scatter of its
-// result, and the gather of the gradient of that. What backward scatters goes beside whole products (Transformer Engine:
-// ring exchange and bulk overlap).
+// result, and the gather of the gradient of that. What backward scatters goes beside whole products (Transformer
+// Engine: ring exchange and bulk overlap).
 void LayerCost::add_split_product(PassCosts& into, double n, double k, bool gathers) {
   const int chunks = job_.overlap_tensor && job_.sequence_parallel ? job_.tensor_parallel : 1;
   PassCosts whole;
@@ -128,17 +130,17 @@ void LayerCost::add_traffic(PassCosts& into, Traffic traffic, double values) {
   into.backward.compute_s += traffic.backward * seconds;
 }
 
-// 8-bit products: what they read is written in 8 bits twice, as it is and transposed for the weight's gradient. Norms and
-// activation functions write 8 bits themselves, and a pass of backward transposes that; the attention's output, and the
-// gradients that come out of residuals and out of the attention, take a pass of their own for both.
+// 8-bit products: what they read is written in 8 bits twice, as it is and transposed for the weight's gradient. Norms
+// and activation functions write 8 bits themselves, and a pass of backward transposes that; the attention's output, and
+// the gradients that come out of residuals and out of the attention, take a pass of their own for both.
 void LayerCost::add_casts(PassCosts& into, LayerKind kind) {
   if (job_.precision != Precision::fp8) return;
   const Architecture& m = job_.model;
   const Traffic pass{2, 2};  // two values of 16 bits: one read, two of 8 bits written
   add_traffic(into, {pass.forward, 0}, tokens_ * widths_.result);
   add_traffic(into, {0, pass.backward}, tokens_ * (widths_.all() + widths_.latent + 2 * hidden_));
-  const double activations = kind == LayerKind::dense ? value(m.ffn_of(kind))
-                                                      : value(m.shared_ffn + m.experts_per_token * m.ffn);
+  const double activations =
+      kind == LayerKind::dense ? value(m.ffn_of(kind)) : value(m.shared_ffn + m.experts_per_token * m.ffn);
   add_traffic(into, {0, 1}, tokens_ * (2 * hidden_ + widths_.latent + activations / job_.tensor_parallel));
 }
 
@@ -165,8 +167,7 @@ double LayerCost::tensor_bytes() const {
 LayerTraffic LayerCost::traffic() {
   LayerTraffic traffic;
   if (job_.context_parallel > 1)
-    traffic.context_bytes =
-        (widths_.k + widths_.v) * width_bytes_ * value(job_.micro_batch) * value(job_.sequence);
+    traffic.context_bytes = (widths_.k + widths_.v) * width_bytes_ * value(job_.micro_batch) * value(job_.sequence);
   if (job_.expert_parallel > 1) {
     traffic.dispatch = exchange(dispatch_bytes()).load;
     traffic.combine = exchange(width_bytes_).load;
@@ -187,15 +188,15 @@ ExpertExchange LayerCost::exchange(double bytes) {
             network_.load(CollectiveKind::all_to_all, expert_group(), all)};
   }
   const int per_node = network_.ranks_per_node(expert_group());
-  return expert_exchange(network_,
-                         token_copies(static_cast<int>(job_.model.experts_per_token), job_.expert_parallel, per_node,
-                                      job_.routed_nodes),
-                         (job_.expert_parallel + per_node - 1) / per_node, tokens_, token_bytes);
+  return expert_exchange(
+      network_,
+      token_copies(static_cast<int>(job_.model.experts_per_token), job_.expert_parallel, per_node, job_.routed_nodes),
+      (job_.expert_parallel + per_node - 1) / per_node, tokens_, token_bytes);
 }
 
-// `count` all-reduces of the layer's output in each direction. With sequence parallelism each is a scatter and a gather,
-// and backward gathers the input of the first product again, beside the product of its gradient. Overlapped, that gather
-// and backward's scatters run beside whole products, which lose what they lose beside NCCL.
+// `count` all-reduces of the layer's output in each direction. With sequence parallelism each is a scatter and a
+// gather, and backward gathers the input of the first product again, beside the product of its gradient. Overlapped,
+// that gather and backward's scatters run beside whole products, which lose what they lose beside NCCL.
 void LayerCost::add_tensor_collectives(PassCosts& into, double count) {
   if (job_.tensor_parallel <= 1) return;
   const Group group = tensor_group();
@@ -208,9 +209,9 @@ void LayerCost::add_tensor_collectives(PassCosts& into, double count) {
   const double scatter_s = count * network_.seconds(CollectiveKind::reduce_scatter, group, bytes),
                gather_s = count * network_.seconds(CollectiveKind::all_gather, group, bytes);
   for (PassCost* pass : {&into.forward, &into.backward})
-    pass->tensor_s += skew + (job_.overlap_tensor ? exposed_in_chunks_s(scatter_s + gather_s, pass->product_s,
-                                                                        job_.tensor_parallel)
-                                                  : scatter_s + gather_s);
+    pass->tensor_s +=
+        skew + (job_.overlap_tensor ? exposed_in_chunks_s(scatter_s + gather_s, pass->product_s, job_.tensor_parallel)
+                                    : scatter_s + gather_s);
   if (job_.overlap_tensor) into.backward.tensor_s += stack_.overlap_cost * (scatter_s + gather_s);
 }
 
@@ -227,8 +228,8 @@ void LayerCost::add_attention(PassCosts& into) {
     // half.
     const std::vector<AttentionChunk> chunks(static_cast<size_t>(job_.micro_batch),
                                              {queries, (sequence - queries) / 2});
-    const AttentionHeads shape{static_cast<int64_t>(heads), static_cast<int64_t>(kv_heads),
-                               static_cast<int64_t>(dim), Precision::bf16};
+    const AttentionHeads shape{static_cast<int64_t>(heads), static_cast<int64_t>(kv_heads), static_cast<int64_t>(dim),
+                               Precision::bf16};
     Price price = kernels_.prefill_attention(shape, chunks, !m.is_encoder());
     if (job_.attention == TrainingAttention::flash_2) price.seconds *= stack_.flash_2;
     const double flops = 4 * sequences * heads * dim * queries * (m.is_encoder() ? sequence : sequence / 2);

@@ -13,8 +13,8 @@
 //                     (kernels/power_cap.hpp), tables that had it in them ÷ sustained_matmul
 //   element-wise      values moved (TrainingStack) ÷ bandwidth
 //   collectives       tensor: all-reduce after each half of the layer, or with sequence parallelism a reduce-scatter
-//                     and an all-gather (the same bytes); context: keys and values gathered, gradients scattered; expert:
-//                     dispatch and combine, each way, as all-to-alls or as DeepEP sends (expert_exchange.hpp)
+//                     and an all-gather (the same bytes); context: keys and values gathered, gradients scattered;
+//                     expert: dispatch and combine, each way, as all-to-alls or as DeepEP sends (expert_exchange.hpp)
 //   latent attention  (MLA) its products one by one; keys and values of every head made from the latent, attention over
 //                     them, whose heads are as wide as the mean of query and value, which gives its FLOPs
 //   host              launches: a layer takes the longer of its GPU time and its launches
@@ -65,7 +65,7 @@ class LayerCost {
   // Without recomputation.
   const PassCosts& layer(LayerKind kind) const { return layers_[static_cast<size_t>(kind)]; }
   const PassCosts& embedding() const { return embedding_; }
-  const PassCosts& head() const { return head_; }  // final norm, output products, loss
+  const PassCosts& head() const { return head_; }              // final norm, output products, loss
   const PassCosts& prediction() const { return prediction_; }  // of an MTP module, beside its layer and its head
   // The forward work that backward repeats, in one layer.
   PassCost recomputed(LayerKind kind) const;

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// The matrices of a layer on one GPU of a tensor group, and where a model's layers lie in a pipeline: what the cost of a
-// layer, the memory plan and the count of FLOPs all start from.
+// The matrices of a layer on one GPU of a tensor group, and where a model's layers lie in a pipeline: what the cost of
+// a layer, the memory plan and the count of FLOPs all start from.
 //
-//   attention      q, k and v in one product, and o; latent attention (MLA, DeepSeek-V2) as training runs it: q_a and q_b
-//                  (or one q), kv_a with the rotary key, kv_b, and o; keys and values of every head are made from the latent.
-//                  What belongs to no head (q_a, kv_a) is whole on every GPU
+//   attention      q, k and v in one product, and o; latent attention (MLA, DeepSeek-V2) as training runs it: q_a and
+//                  q_b (or one q), kv_a with the rotary key, kv_b, and o; keys and values of every head are made from
+//                  the latent. What belongs to no head (q_a, kv_a) is whole on every GPU
 //   feed-forward   gate and up in one product, and down
-//   MTP            a multi-token prediction module (DeepSeek-V3, arXiv 2412.19437, section 2.2): one more layer of the last
-//                  kind on the last position, before it a product of twice the hidden width, and the head once more
+//   MTP            a multi-token prediction module (DeepSeek-V3, arXiv 2412.19437, section 2.2): one more layer of the
+//                  last kind on the last position, before it a product of twice the hidden width, and the head once
+//                  more
 // Pure. Tested by tests/unit/training_layer_test.cpp.
 
 #include <vector>

@@ -96,9 +96,9 @@ double layer_activation_bytes(const TrainingJob& job, const TrainingStack& stack
 double layer_activation_bytes(const TrainingJob& job, const TrainingStack& stack, LayerKind kind) {
   const Architecture& m = job.model;
   const double tokens = job.micro_batch_tokens(), t = job.tensor_parallel, hidden = value(m.hidden);
-  const double w = job.parameter_bytes() == 4 ? 4 : 2;              // activations stay in 16 bits under fp8
-  const double in = job.precision == Precision::fp8 ? 1 : w;        // but for what its products read
-  const double outside = job.sequence_parallel ? t : 1;             // what tensor parallelism leaves whole
+  const double w = job.parameter_bytes() == 4 ? 4 : 2;        // activations stay in 16 bits under fp8
+  const double in = job.precision == Precision::fp8 ? 1 : w;  // but for what its products read
+  const double outside = job.sequence_parallel ? t : 1;       // what tensor parallelism leaves whole
   if (job.recompute == Recompute::full) return w * tokens * hidden / outside;
   const bool drops = m.linear_bias && stack.dropout_values > 0, moe = kind == LayerKind::moe;
   const AttentionWidths a = attention_widths(m, job.tensor_parallel);
@@ -148,7 +148,8 @@ TrainingMemory plan_training_memory(const TrainingJob& job, const TrainingStack&
   const auto split = position_layers(job, position_count(job));
   TrainingJob whole = job;
   whole.recompute = Recompute::none;
-  double per_chunk = 0, recomputed = 0;  // of the position that keeps most, and one layer in full while it is recomputed
+  double per_chunk = 0,
+         recomputed = 0;  // of the position that keeps most, and one layer in full while it is recomputed
   for (const auto& layers : split) {
     double chunk = 0;
     for (const auto kind : {LayerKind::dense, LayerKind::moe}) {

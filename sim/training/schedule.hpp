@@ -9,14 +9,14 @@
 //   interleaved  1f1b over v chunks of layers a stage (Narayanan et al. 2021, arXiv 2104.04473)
 //   zero-bubble  1f1b with the backward split into input and weight gradients, the weights' moved into the bubble
 //                (ZB-H1 of Qi et al. 2023, arXiv 2401.10241): the same memory as 1f1b
-//   dualpipe     micro-batches enter at both ends, each stage holds two chunks, and a forward of one direction runs beside a
-//                backward of the other, which hides what their exchanges with experts take (DeepSeek-V3, arXiv 2412.19437,
-//                section 3.2.1; the order is that of DeepSeek's own code, github.com/deepseek-ai/DualPipe)
+//   dualpipe     micro-batches enter at both ends, each stage holds two chunks, and a forward of one direction runs
+//                beside a backward of the other, which hides what their exchanges with experts take (DeepSeek-V3, arXiv
+//                2412.19437, section 3.2.1; the order is that of DeepSeek's own code, github.com/deepseek-ai/DualPipe)
 //
 // Bubble ÷ compute, passes of equal length on every stage: gpipe and 1f1b (p−1)/m, interleaved (p−1)/(v m), zero-bubble
 // about a third of 1f1b's; as a share of the step (p−1)/(m+p−1); dualpipe at most (p/2−1)(f&b + b − 3w) seconds for
-// forwards f, backwards b with weight gradients w in them, and pairs f&b. Units: seconds, counts. Errors: Error(bad_input) for
-// an unknown name; schedule_problem() says what a schedule cannot divide. Tested by
+// forwards f, backwards b with weight gradients w in them, and pairs f&b. Units: seconds, counts. Errors:
+// Error(bad_input) for an unknown name; schedule_problem() says what a schedule cannot divide. Tested by
 // tests/analytic/training_schedule_test.cpp.
 
 #include <cstdint>

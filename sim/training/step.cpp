@@ -19,9 +19,8 @@ double product_parameters(const Architecture& m, bool layers_only) {
   const auto feed_forward = [&](int64_t width) { return parameters_of(feed_forward_matrices(m, width, 1)); };
   double sum = value(m.layers) * parameters_of(attention_matrices(m, 1));
   if (m.is_moe())
-    sum += value(m.layers_of(LayerKind::moe)) *
-           (feed_forward(m.ffn) * value(m.experts_per_token) + feed_forward(m.shared_ffn) +
-            value(m.hidden) * value(m.experts));
+    sum += value(m.layers_of(LayerKind::moe)) * (feed_forward(m.ffn) * value(m.experts_per_token) +
+                                                 feed_forward(m.shared_ffn) + value(m.hidden) * value(m.experts));
   sum += value(m.layers_of(LayerKind::dense)) * feed_forward(m.ffn_of(LayerKind::dense));
   return sum + (layers_only || m.is_encoder() ? 0 : value(m.hidden) * value(m.vocabulary));
 }
@@ -113,9 +112,9 @@ class StepPredictor::Builder {
 
  private:
   struct Position {
-    PassCost forward, backward, again;               // again: recomputed in backward
+    PassCost forward, backward, again;                 // again: recomputed in backward
     double forward_saved_s = 0, backward_saved_s = 0;  // beside a pass of the other kind
-    double forward_data_s = 0, backward_data_s = 0;  // shards gathered or scattered in each micro-batch
+    double forward_data_s = 0, backward_data_s = 0;    // shards gathered or scattered in each micro-batch
   };
 
   GroupNetwork& groups() { return owner_.groups_; }
@@ -169,8 +168,8 @@ class StepPredictor::Builder {
     return held;
   }
 
-  // Where a forward and a backward run beside each other, the exchange of each with its experts is hidden by the other's
-  // compute, which has the multiprocessors that are set aside for exchanges less.
+  // Where a forward and a backward run beside each other, the exchange of each with its experts is hidden by the
+  // other's compute, which has the multiprocessors that are set aside for exchanges less.
   void save_beside(Position& at) const {
     const double sms = value(owner_.cluster_.gpu.sms), taken = owner_.stack_.exchange_sms;
     const double longer = sms > taken ? taken / (sms - taken) : 0;
@@ -182,8 +181,8 @@ class StepPredictor::Builder {
   }
 
   // ZeRO-2 and 3: in each micro-batch gradients are scattered behind the layer that made them, and under ZeRO-3 each
-  // layer's shards gathered one layer ahead, forward and again backward, each with a copy between the collective's buffer
-  // and the tensors (also in a group of one).
+  // layer's shards gathered one layer ahead, forward and again backward, each with a copy between the collective's
+  // buffer and the tensors (also in a group of one).
   void add_shards(Position& at, double layers) {
     if (job_.sharding < Sharding::zero2 || layers == 0) return;
     const auto parameters = stage_parameters(job_, 0);

@@ -32,7 +32,8 @@ ParallelProblem batch_problem(const TrainingJob& job) {
 ParallelProblem expert_problem(const TrainingJob& job) {
   const int ep = job.expert_parallel;
   if (job.routed_nodes > 0 && job.dispatch != ExpertDispatch::deepep)
-    return {"routed_nodes", "bounds what expert_dispatch = \"deepep\" sends: an all-to-all sends a token to each expert"};
+    return {"routed_nodes",
+            "bounds what expert_dispatch = \"deepep\" sends: an all-to-all sends a token to each expert"};
   if (ep == 1) return {};
   if (!job.model.is_moe()) return {"expert_parallel", fmt::format("{} has no experts to spread", job.model.title)};
   if (job.model.experts % ep != 0)

@@ -22,7 +22,8 @@ namespace dssim {
 enum class Sharding : uint8_t { none, zero1, zero2, zero3 };
 enum class Recompute : uint8_t { none, selective, full };
 enum class Optimizer : uint8_t { adamw, adam, adamw_8bit, sgd };
-// flash: the quickest kernels that the stack has for the GPU; flash_2: FlashAttention-2, which Hopper could do better than.
+// flash: the quickest kernels that the stack has for the GPU; flash_2: FlashAttention-2, which Hopper could do better
+// than.
 enum class TrainingAttention : uint8_t { flash, flash_2, unfused };
 enum class GradientCompression : uint8_t { none, four_bit, powersgd };
 enum class GradientExchange : uint8_t { all_reduce, parameter_server };
@@ -90,8 +91,8 @@ struct TrainingJob {
 
 // Layers that each position of the pipeline holds. The embedding and the head may stand for a layer each, as in Llama
 // 3: layers + 1 or + 2 may divide instead of layers; then the last, or the first and the last, hold one fewer (none, if
-// need be). With layers + 3 the last holds two fewer (DeepSeek-V3's 61 layers over 16 stages, whose last has a prediction
-// module too). Empty where the layers cannot be split.
+// need be). With layers + 3 the last holds two fewer (DeepSeek-V3's 61 layers over 16 stages, whose last has a
+// prediction module too). Empty where the layers cannot be split.
 std::vector<int64_t> layers_by_position(int64_t layers, int positions);
 
 // The first rule the job breaks, as a key of [training] and a sentence; key empty: none. Checks degrees against the

@@ -60,7 +60,8 @@ TrainingStack read_stack(const ProfileName& profile) {
   s.step_host_s = t.quantity("step_host", Dimension::time);
   s.launch_skew_s = t.quantity("launch_skew", Dimension::time, 0);
   s.power_cap = tables_of(profile.gpu, profile.stack).power_cap();
-  s.sustained_matmul = s.power_cap.acts() ? t.number("sustained_matmul", {0.1, 1}, 1) : t.number("sustained_matmul", {0.1, 1});
+  s.sustained_matmul =
+      s.power_cap.acts() ? t.number("sustained_matmul", {0.1, 1}, 1) : t.number("sustained_matmul", {0.1, 1});
   s.memory_efficiency = t.number("memory_efficiency", {0.1, 1});
   s.unaligned_slowdown = t.number("unaligned_slowdown", {1, 10}, 1);
   s.fp8_backward = t.number("fp8_backward", {1, 10}, 1);

@@ -78,8 +78,8 @@ struct TrainingStack {
 // another was measured on this very GPU.
 TrainingStack load_training_stack(const Gpu& gpu, const std::string& name);
 
-// Kernel times to go with it: of the profile that the stack's stack.toml borrows from, or of its own tables; measured on
-// this GPU where there are such, else the best of this GPU's own, else carried over.
+// Kernel times to go with it: of the profile that the stack's stack.toml borrows from, or of its own tables; measured
+// on this GPU where there are such, else the best of this GPU's own, else carried over.
 CostModel load_training_kernels(const Gpu& gpu, const TrainingStack& stack);
 
 std::vector<std::string> training_stack_names();

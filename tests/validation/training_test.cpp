@@ -223,8 +223,8 @@ TEST(TrainingValidation, TorchOnH200) {
     EXPECT_LE(std::abs(points), row == "2 GPUs fsdp micro 4 accumulation 1" ? 5.1 : 2.0) << row;
 }
 
-// Four of those rows on another machine of two H200. What the machines differ by is the floor: 3 and 5 % on one GPU, 1 % on
-// two, 2 and 6 points of efficiency.
+// Four of those rows on another machine of two H200. What the machines differ by is the floor: 3 and 5 % on one GPU, 1
+// % on two, 2 and 6 points of efficiency.
 TEST(TrainingValidation, TorchOnAnotherH200) {
   TorchRows rows = torch_rows("train_h200_repeat");
   EXPECT_LE(rows.table.quantile(1), 0.05);
@@ -279,14 +279,15 @@ TEST(TrainingValidation, PublishedOnH100) {
   }
   usual.summary("NeMo 24.07 on H100, fp8");
   lengths.summary("NeMo 24.03.01 on H100, fp8, sequences of 4 Ki to 1 Mi");
-  EXPECT_LE(usual.quantile(0.5), 0.08);
-  EXPECT_LE(usual.quantile(0.9), 0.15);
-  EXPECT_LE(lengths.quantile(0.5), 0.15);
-  EXPECT_LE(lengths.quantile(1), 0.30);
+  EXPECT_LE(usual.quantile(0.5), 0.04);
+  EXPECT_LE(usual.quantile(1), 0.08);
+  EXPECT_LE(lengths.quantile(0.5), 0.04);
+  EXPECT_LE(lengths.quantile(1), 0.07);
 }
 
 // Published by another company, nothing fitted to them: MPT under FSDP in BF16 on H100, sequences of 2048
-// (github.com/mosaicml/llm-foundry, scripts/train/benchmarking/README.md; the fabric is not stated, 400 Gb/s a GPU assumed).
+// (github.com/mosaicml/llm-foundry, scripts/train/benchmarking/README.md; the fabric is not stated, 400 Gb/s a GPU
+// assumed).
 TEST(TrainingValidation, PublishedFsdpOnH100) {
   CsvTable csv(kData + "train_published_fsdp_h100.csv", {"model", "hidden", "layers", "heads", "gpus", "micro_batch",
                                                          "accumulation", "recompute", "tokens_per_s_per_gpu"});
@@ -334,11 +335,13 @@ TEST(TrainingValidation, Llama3) {
 }
 
 // Published by others of runs on 8 to 12,288 GPUs, nothing fitted to them; sources and what had to be assumed stand in
-// docs/training.md. A row gives its step or its MFU, and names a model of the catalogue whose shape it changes where it says so.
+// docs/training.md. A row gives its step or its MFU, and names a model of the catalogue whose shape it changes where it
+// says so.
 Architecture published_model(const CsvTable& csv) {
   const std::string base(csv.text(1));
   const bool gpt = base.starts_with("gpt");
-  Architecture m = gpt ? test::gpt(csv.integer(5), csv.integer(4), csv.integer(6), csv.integer(9), csv.integer(12)) : load_model(base);
+  Architecture m = gpt ? test::gpt(csv.integer(5), csv.integer(4), csv.integer(6), csv.integer(9), csv.integer(12))
+                       : load_model(base);
   if (!gpt && csv.integer(4) > 0) {
     m.layers = csv.integer(4);
     m.hidden = csv.integer(5);
@@ -387,10 +390,11 @@ TrainingJob published_job(const CsvTable& csv, const TrainingStack& stack) {
 }
 
 TEST(TrainingValidation, PublishedOnThousandsOfGpus) {
-  CsvTable csv(kData + "train_published_large.csv",
-               {"source",   "base",   "gpu",      "gpus",         "layers",      "hidden",   "heads",   "kv_heads",
-                "ffn",      "vocabulary", "global_batch", "micro_batch", "sequence", "tensor",  "pipeline", "context",
-                "expert",   "virtual", "precision", "attention",   "recompute",   "sharding", "step_seconds", "mfu"});
+  CsvTable csv(
+      kData + "train_published_large.csv",
+      {"source", "base",       "gpu",          "gpus",        "layers",    "hidden",   "heads",        "kv_heads",
+       "ffn",    "vocabulary", "global_batch", "micro_batch", "sequence",  "tensor",   "pipeline",     "context",
+       "expert", "virtual",    "precision",    "attention",   "recompute", "sharding", "step_seconds", "mfu"});
   std::map<std::string, Table> tables;
   while (csv.next()) {
     const int gpus = static_cast<int>(csv.integer(3));
@@ -404,18 +408,52 @@ TEST(TrainingValidation, PublishedOnThousandsOfGpus) {
     const double peak = predictor.cluster().gpu.matrix_flops_per_s(Precision::bf16) * gpus;
     const double measured = csv.number(22) > 0 ? csv.number(22) : model_flops_per_step(job) / (peak * csv.number(23));
     const std::string source(csv.text(0).substr(0, csv.text(0).find("-2")));
-    tables[source].add(fmt::format("{:<12} {:<13} l {:>3} {:>5} GPUs, batch {:>5}, tp {} pp {:>2} cp {} ep {:>2} v {:>2}{}",
-                                   csv.text(0), csv.text(1), job.model.layers, gpus, job.global_batch,
-                                   job.tensor_parallel, job.pipeline_parallel, job.context_parallel,
-                                   job.expert_parallel, job.virtual_stages, step.memory.fits ? "" : " (does not fit)"),
-                       step.step_s(), measured);
+    tables[source].add(
+        fmt::format("{:<12} {:<13} l {:>3} {:>5} GPUs, batch {:>5}, tp {} pp {:>2} cp {} ep {:>2} v {:>2}{}",
+                    csv.text(0), csv.text(1), job.model.layers, gpus, job.global_batch, job.tensor_parallel,
+                    job.pipeline_parallel, job.context_parallel, job.expert_parallel, job.virtual_stages,
+                    step.memory.fits ? "" : " (does not fit)"),
+        step.step_s(), measured);
   }
   for (auto& [source, table] : tables) table.summary(source);
+  EXPECT_LE(tables.at("megascale").quantile(1), 0.15);
+  EXPECT_LE(tables.at("nemotron-4").quantile(1), 0.12);
+  EXPECT_LE(tables.at("bridge").quantile(0.5), 0.12);
+}
+
+// The exchange of tokens and experts against DeepEP's normal kernels on H100 (NOTICE): 7,168 values, top 8 of 256, at
+// most four nodes, dispatch in 8 bits, combine in 16. Its shares of the links come from the rows of one and of four
+// nodes. On eight nodes that machine took three times what DeepEP publishes for its own (46 GB/s counted with the
+// token's own node).
+TEST(TrainingValidation, DeepEp) {
+  CsvTable csv(kData + "deepep_h100.csv", {"nodes", "tokens", "dispatch_seconds", "combine_seconds"});
+  std::map<int, Table> tables;
+  while (csv.next()) {
+    const int nodes = static_cast<int>(csv.integer(0));
+    const Cluster cluster = cluster_of("dgx-h100", 8 * nodes, 8, "fabric = \"ndr400-rail\"");
+    const ClusterNetwork network(cluster);
+    const CollectiveModel collectives(cluster, network);
+    const GroupNetwork groups(cluster, network, collectives, cluster.gpus);
+    const TokenCopies copies = token_copies(8, 8 * nodes, 8, 4);
+    const double tokens = csv.number(1);
+    for (const auto& [name, bytes, column] :
+         {std::tuple{"dispatch", 7168 * (1 + 4.0 / 128), size_t{2}}, {"combine", 7168 * 2.0, 3}})
+      tables[nodes].add(fmt::format("{} nodes, {:>6} tokens, {}", nodes, tokens, name),
+                        expert_exchange(groups, copies, nodes, tokens, bytes).seconds, csv.number(column));
+  }
+  for (auto& [nodes, table] : tables) {
+    table.summary(fmt::format("DeepEP on {} nodes", nodes));
+    // On two nodes the kernel's multiprocessors are the limit, which is not modelled.
+    if (nodes < 8) {
+      EXPECT_LE(table.quantile(0.5), nodes == 2 ? 0.30 : 0.10) << nodes;
+    }
+  }
 }
 
 // DeepSeek-V3 on 2,048 H800 (arXiv 2505.09343, table 4), the scenario as it ships.
 TEST(TrainingValidation, DeepSeekV3) {
-  const auto scenario = read_training_scenario(std::string(DSSIM_SOURCE_DIR) + "/scenarios/training/deepseek-v3-2048.toml", {});
+  const auto scenario =
+      read_training_scenario(std::string(DSSIM_SOURCE_DIR) + "/scenarios/training/deepseek-v3-2048.toml", {});
   StepPredictor predictor(scenario.cluster, scenario.stack, scenario.network);
   const auto step = predictor.predict(scenario.job);
   Table table;
