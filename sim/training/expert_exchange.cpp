@@ -19,7 +19,7 @@ double distinct(double n, double k) {
 
 TokenCopies token_copies(int experts_per_token, int ranks, int per_node, int routed_nodes) {
   const int here = std::min(ranks, per_node);
-  const double nodes = std::max(1, ranks / here), k = experts_per_token;
+  const double nodes = (ranks + here - 1) / here, k = experts_per_token;
   const double routed = routed_nodes > 0 ? std::min<double>(routed_nodes, nodes) : nodes;
   // Of the nodes reached one in `nodes` is the token's own; in a node, the GPU that the token arrives at needs no copy.
   return {distinct(routed, k) * (nodes - 1) / nodes, distinct(routed * here, k) * (here - 1.0) / here};

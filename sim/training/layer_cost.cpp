@@ -132,16 +132,30 @@ void LayerCost::add_traffic(PassCosts& into, Traffic traffic, double values) {
 
 // 8-bit products: what they read is written in 8 bits twice, as it is and transposed for the weight's gradient. Norms
 // and activation functions write 8 bits themselves, and a pass of backward transposes that; the attention's output, and
-// the gradients that come out of residuals and out of the attention, take a pass of their own for both.
+// the gradients that come out of residuals and out of the attention, take a pass of their own for both; so does what
+// experts read, for each of a token's experts, where it did not come in 8 bits.
 void LayerCost::add_casts(PassCosts& into, LayerKind kind) {
   if (job_.precision != Precision::fp8) return;
   const Architecture& m = job_.model;
-  const Traffic pass{2, 2};  // two values of 16 bits: one read, two of 8 bits written
-  add_traffic(into, {pass.forward, 0}, tokens_ * widths_.result);
-  add_traffic(into, {0, pass.backward}, tokens_ * (widths_.all() + widths_.latent + 2 * hidden_));
-  const double activations =
-      kind == LayerKind::dense ? value(m.ffn_of(kind)) : value(m.shared_ffn + m.experts_per_token * m.ffn);
-  add_traffic(into, {0, 1}, tokens_ * (2 * hidden_ + widths_.latent + activations / job_.tensor_parallel));
+  const bool moe = kind == LayerKind::moe;
+  // Values a token that a pass casts and transposes (one of 16 bits read, two of 8 written), only casts, only transposes.
+  double both_forward = widths_.result, both_backward = widths_.all() + widths_.latent + hidden_;
+  double cast_forward = 0, cast_backward = 0;
+  double transposed = widths_.latent + hidden_ +
+                      value(moe ? m.shared_ffn + m.experts_per_token * m.ffn : m.ffn_of(kind)) / job_.tensor_parallel;
+  if (!moe || m.shared_ffn > 0) both_backward += hidden_, transposed += hidden_;
+  if (moe) {  // what each expert reads, and its gradient
+    const double routed = value(m.experts_per_token) * hidden_;
+    if (job_.dispatch_precision == Precision::fp8)
+      cast_forward += hidden_, cast_backward += hidden_, transposed += 2 * routed;
+    else
+      both_forward += routed, both_backward += routed;
+  }
+  add_traffic(into, {2, 0}, tokens_ * both_forward);
+  add_traffic(into, {0, 2}, tokens_ * both_backward);
+  add_traffic(into, {1.5, 0}, tokens_ * cast_forward);
+  add_traffic(into, {0, 1.5}, tokens_ * cast_backward);
+  add_traffic(into, {0, 1}, tokens_ * transposed);
 }
 
 // What selective recomputation repeats where there are no scores in memory: norms and activation functions.

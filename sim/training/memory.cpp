@@ -5,7 +5,6 @@
 
 #include <algorithm>
 
-#include "sim/training/layer_shape.hpp"
 #include "sim/training/schedule.hpp"
 
 namespace dssim {
@@ -69,22 +68,25 @@ double logits_bytes(const TrainingJob& job, const TrainingStack& stack) {
 
 }  // namespace
 
+StageParameters position_parameters(const TrainingJob& job, const PositionLayers& layers, bool first, bool last) {
+  const Architecture& m = job.model;
+  const double outer = value(vocabulary_per_gpu(m, job.tensor_parallel)) * value(m.hidden);
+  StageParameters sum = layers_parameters(job, layers);
+  if (first) sum.shared += outer;
+  if (first && m.positions == Positions::learned) sum.shared += value(m.max_positions) * value(m.hidden);
+  // Tied embeddings are kept on both ends of a pipeline.
+  if (last && !m.is_encoder() && !(m.tied_embeddings && first)) sum.shared += outer;
+  return sum;
+}
+
 StageParameters stage_parameters(const TrainingJob& job, int stage) {
   const auto split = position_layers(job, position_count(job));
-  const double outer = value(vocabulary_per_gpu(job.model, job.tensor_parallel)) * value(job.model.hidden);
   const int last = position_count(job) - 1;
   StageParameters sum;
   for (const int p : positions_of(job, stage)) {
-    const auto held = layers_parameters(job, split[static_cast<size_t>(p)]);
+    const auto held = position_parameters(job, split[static_cast<size_t>(p)], p == 0, p == last);
     sum.shared += held.shared;
     sum.experts += held.experts;
-    if (p == 0) {
-      sum.shared += outer;
-      if (job.model.positions == Positions::learned)
-        sum.shared += value(job.model.max_positions) * value(job.model.hidden);
-    }
-    // Tied embeddings are kept on both ends of a pipeline.
-    if (p == last && !job.model.is_encoder() && !(job.model.tied_embeddings && p == 0)) sum.shared += outer;
   }
   return sum;
 }

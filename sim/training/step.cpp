@@ -145,8 +145,8 @@ class StepPredictor::Builder {
         }
       }
       if (job_.micro_batches() > 1) {
-        const auto held = stage_parameters(job_, 0);
-        at.backward.compute_s += accumulation_seconds(held.total() * layers / layers_on_stage(), at.backward.weight_s);
+        const auto held = position_parameters(job_, layers_[p], p == 0, p + 1 == layers_.size());
+        at.backward.compute_s += accumulation_seconds(held.total(), at.backward.weight_s);
       }
       if (schedule_.overlaps_experts()) save_beside(at);
       add_shards(at, layers);
@@ -161,10 +161,16 @@ class StepPredictor::Builder {
     const double pass_s = moved_seconds(bytes_of(job_.gradient_precision) * kept);
     return owner_.stack_.fused_accumulation ? std::max(0.0, 2 * pass_s - products_s) : 3 * pass_s;
   }
-  // Of the first stage.
+  // Positions of the pipeline that the first stage holds.
+  std::vector<size_t> first_stage() const {
+    if (schedule_.weight_copies() > 1) return {0, layers_.size() - 1};
+    std::vector<size_t> held;
+    for (size_t p = 0; p < layers_.size(); p += static_cast<size_t>(stages_)) held.push_back(p);
+    return held;
+  }
   double layers_on_stage() const {
     double held = 0;
-    for (size_t p = 0; p < layers_.size(); p += static_cast<size_t>(stages_)) held += layers_[p].all();
+    for (const size_t p : first_stage()) held += layers_[p].all();
     return held;
   }
 
@@ -283,7 +289,7 @@ class StepPredictor::Builder {
   void add_gradients(StepParts& parts) {
     const auto parameters = stage_parameters(job_, 0);
     double window_s = 0, forward_window_s = 0;
-    for (size_t p = 0; p < positions_.size(); p += static_cast<size_t>(stages_)) {
+    for (const size_t p : first_stage()) {
       window_s += backward_s(positions_[p]);
       forward_window_s += forward_s(positions_[p]);
     }
@@ -397,7 +403,7 @@ class StepPredictor::Builder {
       const bool each = e.phase == ExchangePhase::each_forward || e.phase == ExchangePhase::each_backward;
       add(groups().load(e.kind, data_group(e.experts), e.bytes), each ? micro_batches : 1);
     }
-    const double layers = layers_on_stage();
+    const double layers = layers_on_stage() / schedule_.weight_copies();  // each copy sees its share of micro-batches
     const double passes = job_.recompute == Recompute::full ? 6 : 4;
     add(groups().load(CollectiveKind::all_reduce, cost_.tensor_group(), cost_.tensor_bytes()),
         passes * layers * micro_batches);

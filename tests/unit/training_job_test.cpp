@@ -72,6 +72,23 @@ TEST(TrainingStack, TheGpusOwnOrTheMostLikeIt) {
   EXPECT_THROW(load_training_stack(load_gpu("h100-sxm"), "megatorn"), Error);
 }
 
+TEST(TrainingStack, KernelsOfTheGpuItselfUnderItsPowerCap) {
+  const Gpu h100 = load_gpu("h100-sxm"), h200 = load_gpu("h200-sxm"), h800 = load_gpu("h800-sxm");
+  const auto megatron = load_training_stack(h100, "megatron");
+  EXPECT_TRUE(megatron.power_cap.acts());
+  EXPECT_EQ(megatron.sustained_matmul, 1);
+  EXPECT_EQ(load_training_kernels(h100, megatron).stack().name, "dssim-1");
+  EXPECT_FALSE(load_training_kernels(h100, megatron).transferred());
+  EXPECT_EQ(load_training_kernels(h200, load_training_stack(h200, "megatron")).stack().gpu, "h200-sxm");
+  // A GPU without tables takes those of the most similar one, and the cap that goes with the training figures.
+  const auto carried = load_training_stack(h800, "megatron");
+  EXPECT_TRUE(carried.power_cap.acts());
+  EXPECT_TRUE(load_training_kernels(h800, carried).transferred());
+  // Tables that were taken in long runs have it in them.
+  EXPECT_FALSE(load_training_stack(h200, "torch-2.11").power_cap.acts());
+  EXPECT_LT(load_training_stack(h200, "torch-2.11").sustained_matmul, 1);
+}
+
 TEST(TrainingStack, ExpectedMaximumOfNormalDraws) {
   // Tabulated order statistics (Harter 1961): n = 2: 0.5642, 10: 1.5388, 100: 2.5076; Blom's formula is within 2 %.
   EXPECT_EQ(expected_maximum(1), 0);
