@@ -111,6 +111,13 @@ class ProfileTables {
         at->second.emplace(samples, bytes_of(kv), *tiles, machine_);
     return at->second ? &*at->second : nullptr;
   }
+  const LatentAttentionTable* latent(Precision kv) const {
+    const auto [at, is_new] = latents_.try_emplace(kv);
+    if (is_new)
+      if (const auto samples = tables().latent_attention(kv); !samples.empty())
+        at->second.emplace(samples, kv, machine_);
+    return at->second && !at->second->empty() ? &*at->second : nullptr;
+  }
   const ElementwiseTable& elementwise() const {
     if (!elementwise_) {
       auto samples = tables().elementwise();
@@ -156,6 +163,7 @@ class ProfileTables {
   mutable std::map<Precision, std::optional<DecodeTable>> decodes_;
   mutable std::map<Precision, std::optional<PrefillTable>> prefills_;
   mutable std::map<Precision, std::optional<MixedAttentionTable>> mixed_;
+  mutable std::map<Precision, std::optional<LatentAttentionTable>> latents_;
   mutable std::optional<ElementwiseTable> elementwise_;
   mutable std::optional<CollectiveTable> all_reduce_, nccl_;
 };
@@ -188,6 +196,7 @@ class CostModel::Impl {
 
   std::pair<const DecodeTable*, Coverage> decode_table(Precision kv_cache) const;
   Price decode(const AttentionHeads& h, double batch, double kv_tokens) const;
+  std::pair<const LatentAttentionTable*, Coverage> latent_table(Precision kv_cache) const;
   Price bandwidth_bound(std::string_view kernel, double rows, double width) const;
   Price attention(const AttentionHeads& h, std::span<const AttentionChunk> chunks, double batch, double kv_tokens,
                   bool causal) const;
@@ -383,6 +392,46 @@ Price CostModel::Impl::attention(const AttentionHeads& h, std::span<const Attent
   }
   price.coverage = worse(price.coverage, coverage);
   return price;
+}
+
+// An 8-bit cache has a kernel of its own on some architectures: elsewhere the 16-bit table's efficiency.
+std::pair<const LatentAttentionTable*, Coverage> CostModel::Impl::latent_table(Precision kv_cache) const {
+  auto found = find([&](const ProfileTables& t) {
+    const bool usable = &t == &tables(0) || t.machine().architecture == target_.architecture;
+    return usable ? t.latent(kv_cache) : nullptr;
+  });
+  if (found.first == nullptr) found = find([&](const ProfileTables& t) { return t.latent(Precision::bf16); });
+  require(found.first, "latent_attention");
+  return found;
+}
+
+Price CostModel::latent_decode(const LatentHeads& heads, double batch, double kv_tokens) const {
+  const auto [table, coverage] = impl_->latent_table(heads.kv_cache);
+  LatentWork work;
+  work.add_absorbed(heads, batch, kv_tokens, kv_tokens);
+  Price price = table->price(impl_->target_, heads, LatentAttentionTable::Way::decode, work);
+  price.coverage = worse(price.coverage, coverage);
+  return price;
+}
+
+Price CostModel::latent_prefill(const LatentHeads& heads, std::span<const AttentionChunk> chunks) const {
+  const auto [table, coverage] = impl_->latent_table(heads.kv_cache);
+  LatentWork absorbed, expanded;
+  for (const auto& c : chunks) {
+    const double kv = c.past_tokens + c.new_tokens;
+    if (c.new_tokens <= table->absorbed_tokens())
+      absorbed.add_absorbed(heads, c.new_tokens, kv, c.new_tokens * (c.past_tokens + (c.new_tokens + 1) / 2));
+    else
+      expanded.add_expanded(heads, c.new_tokens, c.past_tokens);
+  }
+  Price sum{0, coverage};
+  for (const auto& [way, work] :
+       {std::pair{LatentAttentionTable::Way::absorbed, &absorbed}, {LatentAttentionTable::Way::expanded, &expanded}}) {
+    if (work->tokens <= 0) continue;
+    const Price price = table->price(impl_->target_, heads, way, *work);
+    sum = {sum.seconds + price.seconds, worse(sum.coverage, price.coverage)};
+  }
+  return sum;
 }
 
 Price CostModel::moe(Precision weights, const MoeShape& s) const {

@@ -17,6 +17,7 @@
 #include <string_view>
 #include <vector>
 
+#include "kernels/latent_attention_table.hpp"
 #include "kernels/power_cap.hpp"
 #include "kernels/price.hpp"
 #include "kernels/stack.hpp"
@@ -84,6 +85,9 @@ class CostModel {
   // Decodes and prefill chunks in the same step (one launch where the stack does so, else two).
   Price mixed_attention(const AttentionHeads& heads, std::span<const AttentionChunk> chunks, double batch,
                         double kv_tokens) const;
+  // The same of latent attention, with its products in and out of the latent space (kernels/latent_attention_table.hpp).
+  Price latent_prefill(const LatentHeads& heads, std::span<const AttentionChunk> chunks) const;
+  Price latent_decode(const LatentHeads& heads, double batch, double kv_tokens) const;
   Price moe(Precision weights, const MoeShape& shape) const;
   // `width` is the row's input width in values: hidden for norms and embedding, ffn for silu_mul, (heads + kv heads) ×
   // head_dim for rope, vocabulary for the sampler.

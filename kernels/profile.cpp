@@ -156,6 +156,22 @@ std::vector<MixedAttentionSample> Profile::mixed_attention(Precision kv_cache) c
   return samples;
 }
 
+std::vector<LatentSample> Profile::latent_attention(Precision kv_cache) const {
+  std::vector<LatentSample> samples;
+  const auto path = file("latent_attention", format_of(kv_cache));
+  if (path.empty()) return samples;
+  CsvTable csv(path, {"way", "kv_dtype", "heads", "batch", "q_len", "past_len", "seconds"});
+  while (csv.next()) {
+    if (csv.text(0) != "absorbed" && csv.text(0) != "expanded")
+      throw csv.error(0, fmt::format("'{}' is neither absorbed nor expanded", csv.text(0)));
+    const bool absorbed = csv.text(0) == "absorbed";
+    if (is_format(csv.text(1), format_of(kv_cache)))
+      samples.push_back(
+          {absorbed, small(csv, 2), positive(csv, 3), positive(csv, 4), counted(csv, 5), positive(csv, 6)});
+  }
+  return samples;
+}
+
 std::vector<MoeSample> Profile::moe(Precision weights, std::string_view table) const {
   std::vector<MoeSample> samples;
   const auto path = file(table, format_of(weights));

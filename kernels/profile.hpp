@@ -9,6 +9,8 @@
 //   attention[.<format>].csv[.gz]  dtype,kv_dtype,batch,q_len,past_len,heads,kv_heads,head_dim,seconds: q_len 1 = decode
 //   attention_mixed[.<format>].csv[.gz]  kv_dtype,heads,kv_heads,head_dim,q_len,past_len,decode_batch,decode_kv_len,
 //                                  seconds: one prefill chunk and decodes in one launch, a full grid
+//   latent_attention[.<format>].csv[.gz]  way,kv_dtype,heads,batch,q_len,past_len,seconds: way is absorbed or expanded,
+//                                  q_len 1 = decode; 512 + 64 latent values, heads of 128 + 64 and 128
 //   moe[.<format>].csv[.gz]        dtype,distribution,hidden,ffn,top_k,experts,tp,ep,tokens,seconds: distribution is
 //                                  balanced or power_law
 //   elementwise.csv[.gz]           kernel,dtype,rows,width,seconds
@@ -48,6 +50,12 @@ struct MixedAttentionSample {
   int heads = 0, kv_heads = 0, head_dim = 0;
   double q_len = 0, past_len = 0, decode_batch = 0, decode_kv_len = 0;
   double seconds = 0;
+};
+// Latent attention with the products in and out of the latent space (kernels/latent_attention_table.hpp).
+struct LatentSample {
+  bool absorbed = false;
+  int heads = 0;
+  double batch = 0, q_len = 0, past_len = 0, seconds = 0;
 };
 struct MoeSample {
   double tokens = 0, hidden = 0, ffn = 0, top_k = 0, experts = 0, tp = 0, ep = 0, seconds = 0;
@@ -98,6 +106,7 @@ class Profile {
   std::vector<GemmSample> gemm(Precision weights, std::string_view table = "gemm") const;
   std::vector<AttentionSample> attention(Precision kv_cache, std::string_view table = "attention") const;
   std::vector<MixedAttentionSample> mixed_attention(Precision kv_cache) const;
+  std::vector<LatentSample> latent_attention(Precision kv_cache) const;
   std::vector<MoeSample> moe(Precision weights, std::string_view table = "moe") const;
   std::vector<ElementwiseSample> elementwise(std::string_view table = "elementwise") const;
   std::vector<CollectiveSample> collectives(std::string_view table) const;  // "all_reduce" or "nccl"

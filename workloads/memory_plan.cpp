@@ -306,28 +306,41 @@ void smaller_steps(const Search& search, const Deployment& d, std::vector<std::s
   }
 }
 
-// The fewest pipeline stages that do, and with them the least tensor parallelism, in equal parts of a node.
-void more_gpus(const Search& search, const Deployment& d, const RemedyOptions& options,
-               std::vector<std::string>& lines) {
+// The fewest pipeline stages that do, and with them the least tensor parallelism, in equal parts of a node. Stages of
+// equal depth, or dealt as the deployment says; with `uneven` any number, dealt as vLLM does.
+std::optional<Deployment> fewest_stages(const Search& search, const Deployment& d, int64_t gpus_per_node, bool uneven) {
   // Degrees beyond this are no remedy that anybody would buy, and the search stays instant.
   constexpr int64_t kMostGpus = 4096;
-  std::optional<Deployment> best;
-  for (int64_t pp = 1; pp <= std::min(search.model.layers, kMostGpus) && !best; ++pp) {
+  for (int64_t pp = 1; pp <= std::min(search.model.layers, kMostGpus); ++pp) {
     const bool partitioned = pp == d.pipeline_parallel && !d.pipeline_partition.empty();
-    if (search.model.layers % pp != 0 && !partitioned) continue;
-    for (int64_t tp = d.tensor_parallel; tp <= options.gpus_per_node && !best; ++tp) {
+    if (search.model.layers % pp != 0 && !partitioned && !uneven) continue;
+    for (int64_t tp = d.tensor_parallel; tp <= gpus_per_node; ++tp) {
       Deployment other = d;
       other.tensor_parallel = tp;
       other.pipeline_parallel = pp;
       if (pp != d.pipeline_parallel) other.pipeline_partition.clear();
-      if (options.gpus_per_node % tp != 0 || other.gpus() <= d.gpus() || other.gpus() > kMostGpus) continue;
+      if (search.model.layers % pp != 0 && !partitioned)
+        other.pipeline_partition = layers_by_stage(search.model.layers, pp);
+      if (gpus_per_node % tp != 0 || other.gpus() <= d.gpus() || other.gpus() > kMostGpus) continue;
       if (parallel_problem(search.model, tp, pp, d.expert_parallel) || !search.fits(other)) continue;
-      best = other;
+      return other;
     }
   }
+  return {};
+}
+
+// Stages of unequal depth only where equal ones would take at least twice the GPUs: 61 layers have no divisor.
+void more_gpus(const Search& search, const Deployment& d, const RemedyOptions& options,
+               std::vector<std::string>& lines) {
+  auto best = fewest_stages(search, d, options.gpus_per_node, false);
+  if (const auto uneven = fewest_stages(search, d, options.gpus_per_node, true);
+      uneven && (!best || 2 * uneven->gpus() <= best->gpus()))
+    best = uneven;
   if (!best) return;
   std::string line = fmt::format("tensor_parallel = {}", best->tensor_parallel);
   if (best->pipeline_parallel > 1) line += fmt::format(", pipeline_parallel = {}", best->pipeline_parallel);
+  if (best->pipeline_partition != d.pipeline_partition && !best->pipeline_partition.empty())
+    line += fmt::format(", pipeline_partition = [{}]", fmt::join(best->pipeline_partition, ", "));
   line += fmt::format(": {} × {}{}", best->gpus(), options.gpu, search.left(*best));
   if (best->gpus() > options.gpus) line += fmt::format("; the cluster has {}", options.gpus);
   lines.push_back(line);

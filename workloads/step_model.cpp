@@ -48,6 +48,12 @@ class StepModel::Impl {
 
   Run run_of(const StepShape& shape) const;
   void layer_operators(double tokens, bool in_graph, Sink& out) const;
+  void attention_products(double tokens, Sink& out) const;
+  void latent_products(double tokens, Sink& out) const;
+  void feed_forward(double tokens, LayerKind kind, Sink& out) const;
+  void experts(double tokens, double layers, Sink& out) const;
+  void gated_ffn(double tokens, double width, double layers, const std::array<std::string_view, 3>& names,
+                 Sink& out) const;
   void embedding_operators(double tokens, bool in_graph, Sink& out) const;
   void head_operators(double rows, Sink& out) const;
   Part sum(const Sink& operators) const;
@@ -56,6 +62,8 @@ class StepModel::Impl {
   const Part& head_part(int64_t rows);
   Price decode_attention(int64_t batch, double kv_length);
   Price graph_decode_attention(double batch, double kv_length) const;
+  double pair_flops(bool decode) const;  // of one layer's attention: a query token and a token it attends to
+  double kv_token_bytes() const;         // of one layer on one GPU
   Price all_reduce(double bytes, bool in_graph) const;
   // All layers' attention; in one launch of both kinds the decodes count as prefill.
   struct Attention {
@@ -67,6 +75,9 @@ class StepModel::Impl {
   Attention step_attention(const StepShape& shape, const Run& run);
   int64_t head_rows(const StepShape& shape) const;
   double query_pairs(const StepShape& shape) const;
+  void product(Sink& out, std::string_view name, double m, double n, double k, double layers) const;
+  void element(Sink& out, std::string_view name, Elementwise kernel, double m, double width, double values,
+               double count) const;
   double capped_slowdown(OperatorClass kind, double flops, double seconds) const;
   double burst_share(double burst_s, double capped_s, GpuHeat* heat, double now_s) const;
   void add(Sink& out, std::string_view name, OperatorClass kind, Price price, double count, double flops,
@@ -76,6 +87,7 @@ class StepModel::Impl {
   StepModelOptions options_;
   const CostModel& cost_;
   AttentionHeads heads_;
+  LatentHeads latent_;  // of models with latent attention, in place of heads_
   double layers_, hidden_, tp_;
   std::array<std::vector<Part>, 2> layer_parts_, embedding_parts_;  // [in_graph]
   std::vector<Part> head_parts_;
@@ -93,6 +105,8 @@ StepModel::Impl::Impl(const Architecture& architecture, StepModelOptions options
   hidden_ = value(arch_.hidden);
   heads_ = {std::max<int64_t>(1, arch_.heads / options_.tensor_parallel),
             std::max<int64_t>(1, arch_.kv_heads / options_.tensor_parallel), arch_.head_dim, options_.kv_cache};
+  latent_ = {heads_.heads,           arch_.kv_lora_rank, arch_.qk_rope_head_dim,
+             arch_.qk_nope_head_dim, arch_.v_head_dim,   options_.kv_cache};
 }
 
 void StepModel::Impl::add(Sink& out, std::string_view name, OperatorClass kind, Price price, double count, double flops,
@@ -105,51 +119,93 @@ Price StepModel::Impl::all_reduce(double bytes, bool in_graph) const {
                              : cost_.all_reduce(options_.tensor_parallel, bytes, in_graph);
 }
 
+void StepModel::Impl::product(Sink& out, std::string_view name, double m, double n, double k, double layers) const {
+  add(out, name, OperatorClass::matmul, cost_.gemm(options_.weights, m, n, k), layers, 2 * m * n * k,
+      bytes_of(options_.weights) * n * k + 2 * m * (n + k));
+}
+
+void StepModel::Impl::element(Sink& out, std::string_view name, Elementwise kernel, double m, double width,
+                              double values, double count) const {
+  add(out, name, OperatorClass::elementwise, cost_.elementwise(kernel, m, width), count, 0, values * m);
+}
+
 // Everything of the layers but attention itself.
 void StepModel::Impl::layer_operators(double m, bool in_graph, Sink& out) const {
-  const double q = value(heads_.heads * heads_.head_dim), kv = value(heads_.kv_heads * heads_.head_dim);
-  const double ffn = value(arch_.ffn) / tp_;
-  const double weight = bytes_of(options_.weights);
-  const auto gemm = [&](std::string_view name, double n, double k) {
-    add(out, name, OperatorClass::matmul, cost_.gemm(options_.weights, m, n, k), layers_, 2 * m * n * k,
-        weight * n * k + 2 * m * (n + k));
-  };
-  const auto element = [&](std::string_view name, Elementwise kernel, double width, double values, double count) {
-    add(out, name, OperatorClass::elementwise, cost_.elementwise(kernel, m, width), layers_ * count, 0, values * m);
-  };
   const auto reduce = [&](std::string_view name) {
     if (options_.tensor_parallel > 1)
       add(out, name, OperatorClass::all_reduce, all_reduce(2 * m * hidden_, in_graph), layers_, 0, 2 * m * hidden_);
   };
-  element("norms", Elementwise::add_rmsnorm, hidden_, 8 * hidden_, 2);
-  gemm("qkv", q + 2 * kv, hidden_);
-  if (arch_.qk_norm) element("qk_norm", Elementwise::rope, q + kv, 4 * (q + kv), 1);
-  if (arch_.positions == Positions::rotary) element("rope", Elementwise::rope, q + kv, 4 * (q + kv), 1);
-  if (!cost_.stack().attention_writes_kv && !cost_.stack().rope_writes_kv)
-    element("kv_write", Elementwise::rope, 2 * kv, 8 * kv, 1);
-  gemm("o", hidden_, q);
+  element(out, "norms", Elementwise::add_rmsnorm, m, hidden_, 8 * hidden_, 2 * layers_);
+  arch_.is_mla() ? latent_products(m, out) : attention_products(m, out);
   reduce("attention all-reduce");
-  if (arch_.is_moe()) {
-    add(out, "router", OperatorClass::moe, cost_.gemm(Precision::bf16, m, value(arch_.experts), hidden_), layers_,
-        2 * m * hidden_ * value(arch_.experts), 2 * hidden_ * value(arch_.experts));
-    const int ep = options_.expert_parallel;
-    const MoeShape shape{
-        m, arch_.hidden, arch_.ffn, arch_.experts, arch_.experts_per_token, options_.tensor_parallel / ep, ep};
-    // Each token picks its experts at random: these are the ones that any token picks, whose weights are read.
-    const double experts = value(arch_.experts), picked = value(arch_.experts_per_token) / experts;
-    const double read = experts * (1 - std::pow(1 - picked, m));
-    add(out, "experts", OperatorClass::moe, cost_.moe(options_.weights, shape), layers_,
-        6 * m * value(arch_.experts_per_token) * hidden_ * ffn, 3 * read * hidden_ * ffn * weight + 4 * m * hidden_);
-  } else {
-    const double up = arch_.activation == Activation::gated ? 2 * ffn : ffn;
-    gemm(arch_.activation == Activation::gated ? "gate_up" : "up", up, hidden_);
-    element("activation", Elementwise::silu_mul, ffn, 2 * (up + ffn), 1);
-    gemm("down", hidden_, ffn);
-  }
+  for (const LayerKind kind : {LayerKind::dense, LayerKind::moe})
+    if (arch_.layers_of(kind) > 0) feed_forward(m, kind, out);
   reduce("ffn all-reduce");
   if (const double gap_s = in_graph ? cost_.stack().layer_gap_s : cost_.stack().eager_gap_s; gap_s > 0)
     add(out, "gaps", OperatorClass::elementwise, {gap_s, cost_.transferred() ? Coverage::outside : Coverage::inside},
         layers_, 0, 0);
+}
+
+void StepModel::Impl::attention_products(double m, Sink& out) const {
+  const double q = value(heads_.heads * heads_.head_dim), kv = value(heads_.kv_heads * heads_.head_dim);
+  product(out, "qkv", m, q + 2 * kv, hidden_, layers_);
+  if (arch_.qk_norm) element(out, "qk_norm", Elementwise::rope, m, q + kv, 4 * (q + kv), layers_);
+  if (arch_.positions == Positions::rotary) element(out, "rope", Elementwise::rope, m, q + kv, 4 * (q + kv), layers_);
+  if (!cost_.stack().attention_writes_kv && !cost_.stack().rope_writes_kv)
+    element(out, "kv_write", Elementwise::rope, m, 2 * kv, 8 * kv, layers_);
+  product(out, "o", m, hidden_, q, layers_);
+}
+
+// Down to the latent vectors, the same on every GPU (both in one product, as vLLM fuses them); queries up to the heads.
+// What lies between the latent of keys and values and the heads belongs to the attention.
+void StepModel::Impl::latent_products(double m, Sink& out) const {
+  const double heads = value(latent_.heads), q = value(heads_.heads * heads_.head_dim);
+  const double latent = value(arch_.latent_width()), q_latent = value(arch_.q_lora_rank);
+  if (arch_.q_lora_rank > 0) {
+    product(out, "q_a and kv_a", m, q_latent + latent, hidden_, layers_);
+    element(out, "q_a norm", Elementwise::add_rmsnorm, m, q_latent, 4 * q_latent, layers_);
+    product(out, "q_b", m, q, q_latent, layers_);
+  } else {
+    product(out, "q", m, q, hidden_, layers_);
+    product(out, "kv_a", m, latent, hidden_, layers_);
+  }
+  const double rank = value(arch_.kv_lora_rank), rotary = (heads + 1) * value(arch_.qk_rope_head_dim);
+  element(out, "kv_a norm", Elementwise::add_rmsnorm, m, rank, 4 * rank, layers_);
+  element(out, "rope", Elementwise::rope, m, rotary, 4 * rotary, layers_);
+  product(out, "o", m, hidden_, heads * value(arch_.v_head_dim), layers_);
+}
+
+void StepModel::Impl::feed_forward(double m, LayerKind kind, Sink& out) const {
+  const double layers = value(arch_.layers_of(kind));
+  if (kind == LayerKind::moe) return experts(m, layers, out);
+  const std::string_view up = arch_.activation == Activation::gated ? "gate_up" : "up";
+  gated_ffn(m, value(arch_.ffn_of(kind)) / tp_, layers, {up, "activation", "down"}, out);
+}
+
+void StepModel::Impl::gated_ffn(double m, double ffn, double layers, const std::array<std::string_view, 3>& names,
+                                Sink& out) const {
+  const double up = arch_.activation == Activation::gated ? 2 * ffn : ffn;
+  product(out, names[0], m, up, hidden_, layers);
+  element(out, names[1], Elementwise::silu_mul, m, ffn, 2 * (up + ffn), layers);
+  product(out, names[2], m, hidden_, ffn, layers);
+}
+
+// Routed experts, then the shared ones that every token passes, added to their result.
+void StepModel::Impl::experts(double m, double layers, Sink& out) const {
+  const double ffn = value(arch_.ffn) / tp_, weight = bytes_of(options_.weights);
+  add(out, "router", OperatorClass::moe, cost_.gemm(Precision::bf16, m, value(arch_.experts), hidden_), layers,
+      2 * m * hidden_ * value(arch_.experts), 2 * hidden_ * value(arch_.experts));
+  const int ep = options_.expert_parallel;
+  const MoeShape shape{
+      m, arch_.hidden, arch_.ffn, arch_.experts, arch_.experts_per_token, options_.tensor_parallel / ep, ep};
+  // Each token picks its experts at random: these are the ones that any token picks, whose weights are read.
+  const double experts = value(arch_.experts), picked = value(arch_.experts_per_token) / experts;
+  const double read = experts * (1 - std::pow(1 - picked, m));
+  add(out, "experts", OperatorClass::moe, cost_.moe(options_.weights, shape), layers,
+      6 * m * value(arch_.experts_per_token) * hidden_ * ffn, 3 * read * hidden_ * ffn * weight + 4 * m * hidden_);
+  if (arch_.shared_ffn == 0) return;
+  gated_ffn(m, value(arch_.shared_ffn) / tp_, layers, {"shared gate_up", "shared activation", "shared down"}, out);
+  element(out, "shared sum", Elementwise::silu_mul, m, hidden_, 6 * hidden_, layers);
 }
 
 void StepModel::Impl::embedding_operators(double m, bool in_graph, Sink& out) const {
@@ -260,6 +316,7 @@ const StepModel::Impl::Part& StepModel::Impl::head_part(int64_t rows) {
 // the launch takes at least as long as one block over one split: the time at the batch that gives every SM one unsplit
 // block.
 Price StepModel::Impl::graph_decode_attention(double batch, double kv_length) const {
+  if (arch_.is_mla()) return cost_.latent_decode(latent_, batch, batch * kv_length);
   Price price = cost_.decode_attention(heads_, batch, batch * kv_length);
   const double captured = std::max(kv_length, value(cost_.stack().graph_context_tokens));
   const double blocks = batch * value(heads_.kv_heads), sms = cost_.gpu().sms;
@@ -268,6 +325,16 @@ Price StepModel::Impl::graph_decode_attention(double batch, double kv_length) co
   const double one_each = sms / value(heads_.kv_heads), length = std::min(kv_length, split);
   price.seconds = std::max(price.seconds, cost_.decode_attention(heads_, one_each, one_each * length).seconds);
   return price;
+}
+
+double StepModel::Impl::pair_flops(bool decode) const {
+  if (arch_.is_mla()) return decode ? latent_.absorbed_pair_flops() : latent_.expanded_pair_flops();
+  return 4 * value(heads_.heads * heads_.head_dim);
+}
+
+double StepModel::Impl::kv_token_bytes() const {
+  return arch_.is_mla() ? latent_.latent_bytes()
+                        : 2 * value(heads_.kv_heads * heads_.head_dim) * bytes_of(options_.kv_cache);
 }
 
 // All layers' decode attention, from a remembered curve over the mean KV length of this batch.
@@ -300,28 +367,31 @@ Price StepModel::Impl::decode_attention(int64_t batch, double kv_length) {
 
 StepModel::Impl::Attention StepModel::Impl::step_attention(const StepShape& shape, const Run& run) {
   Attention attention;
-  const bool flash2 = cost_.stack().attention == AttentionKernel::flash2;
+  // Latent attention has kernels of its own, which split at run time and keep decodes and prompts apart.
+  const bool flash2 = cost_.stack().attention == AttentionKernel::flash2 && !arch_.is_mla();
   const bool one_launch = flash2 && !shape.prefill.empty();
   if (shape.decode_sequences > 0 && !one_launch) {
     // FlashAttention-2 splits as for the whole captured batch, whether the rows that pad it have KV or not.
     const int64_t batch = flash2 ? run.tokens : shape.decode_sequences;
     const int64_t attending = cost_.stack().padding_attends ? shape.decode_sequences : batch;
     attention.decode = decode_attention(batch, value(shape.decode_kv_tokens) / value(attending));
-    if (shape.decode_longest > 0)
+    if (shape.decode_longest > 0 && !arch_.is_mla())
       attention.decode.seconds *= cost_.decode_spread(heads_, value(shape.decode_sequences),
                                                       value(shape.decode_kv_tokens), value(shape.decode_longest));
   }
   if (shape.prefill.empty()) return attention;
   chunks_.clear();
   for (const auto& c : shape.prefill) chunks_.push_back({value(c.new_tokens), value(c.past_tokens)});
-  attention.prefill =
-      one_launch && shape.decode_sequences > 0
-          ? cost_.mixed_attention(heads_, chunks_, value(shape.decode_sequences), value(shape.decode_kv_tokens))
-          : cost_.prefill_attention(heads_, chunks_, arch_.family == Family::decoder);
+  if (arch_.is_mla())
+    attention.prefill = cost_.latent_prefill(latent_, chunks_);
+  else if (one_launch && shape.decode_sequences > 0)
+    attention.prefill =
+        cost_.mixed_attention(heads_, chunks_, value(shape.decode_sequences), value(shape.decode_kv_tokens));
+  else
+    attention.prefill = cost_.prefill_attention(heads_, chunks_, arch_.family == Family::decoder);
   attention.prefill.seconds *= layers_;
-  attention.prefill_slowdown = capped_slowdown(OperatorClass::prefill_attention,
-                                               4 * value(heads_.heads * heads_.head_dim) * query_pairs(shape) * layers_,
-                                               attention.prefill.seconds);
+  attention.prefill_slowdown = capped_slowdown(
+      OperatorClass::prefill_attention, pair_flops(false) * query_pairs(shape) * layers_, attention.prefill.seconds);
   return attention;
 }
 
@@ -397,15 +467,14 @@ std::vector<OperatorPrice> StepModel::Impl::breakdown(const StepShape& shape) {
   embedding_operators(value(run.tokens), run.in_graph, out);
   layer_operators(value(run.tokens), run.in_graph, out);
   const Attention attention = step_attention(shape, run);
-  const double dim = value(heads_.head_dim), q_heads = value(heads_.heads);
-  const double kv_bytes = 2 * value(heads_.kv_heads) * dim * bytes_of(options_.kv_cache);
+  const double kv_bytes = kv_token_bytes();
   double kv = 0;
   for (const auto& c : shape.prefill) kv += value(c.past_tokens + c.new_tokens);
   const bool decode = shape.prefill.empty();
   const auto attend = [&](std::string_view name, OperatorClass kind, Price price, double query_pairs,
                           double kv_tokens) {
-    add(out, name, kind, {price.seconds / layers_, price.coverage}, layers_, 4 * q_heads * dim * query_pairs,
-        kv_tokens * kv_bytes);
+    add(out, name, kind, {price.seconds / layers_, price.coverage}, layers_,
+        pair_flops(kind == OperatorClass::decode_attention) * query_pairs, kv_tokens * kv_bytes);
   };
   const double decode_kv = value(shape.decode_kv_tokens), both = attention.decode.seconds > 0 ? 0 : decode_kv;
   if (!decode)

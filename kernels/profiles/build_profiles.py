@@ -13,6 +13,7 @@ Rules, each row counted where it fails:
               1.15 x a smaller row repeated until it has done as much
   untrusted   prefill attention of a GPU where more than a tenth of the rows is impossible: the others can't be told apart
   with quantisation  8-bit products that take longer than 16-bit ones
+  launch-bound  latent attention, timed eagerly: shorter than 1.5 x the median of the rows that have next to no work
 Format, columns and licences: docs/profiles.md. stack.toml files are written by hand and left alone.
 """
 
@@ -214,6 +215,42 @@ def mixed_attention(source, target, name):
         screen.report(len(rows))
 
 
+# Chunks of up to so many tokens attend in the latent space (vLLM's reorder_batch_threshold: FlashAttnMLA with a 16-bit
+# cache on Hopper, FlashMLA with an 8-bit one; TritonMLA elsewhere has none). The times say so too: on H100 a token of a prompt
+# of 1024 takes 0.6 x as long as one of a prompt of 512.
+ABSORBED = {("h100-sxm", "bf16"): 512, ("h100-sxm", "fp8"): 128}
+
+
+def latent_attention(gpu, chip, source, target, name):
+    """One forward of vLLM's MLA attention: cache write, attention, and the products between latents and heads, launched from
+    Python one after the other. Each choice of heads was measured under two names (of 128 and of 64 heads, cut): the quicker."""
+    best, rank, rope, nope, value = defaultdict(dict), 512, 64, 128, 128
+    for r in read(f"{source}/context_mla.csv") + read(f"{source}/generation_mla.csv"):
+        shape, table = tuple(number(r[c]) for c in ("heads", "batch", "q_len", "past_len")), best[FORMATS[r["kv_dtype"]]]
+        table[shape] = min(table.get(shape, math.inf), float(r["seconds"]))
+    for f, table in best.items():
+        screen, limit = Screen(f"{name} latent_attention, {f} KV"), ABSORBED.get((gpu, f), 1)
+        rows, idle = [], []
+        for (h, b, q, p), s in table.items():
+            absorbed, pairs = q <= limit, b * q * (p + (q + 1) / 2)
+            products = 2 * h * rank * (nope + value) * b * (q if absorbed else p + q)
+            flops = products + 2 * h * pairs * (2 * rank + rope if absorbed else nope + rope + value)
+            bytes_ = b * (p + q) * (rank + rope) * BYTES[f]
+            if flops / chip["bf16"] + bytes_ / chip["bandwidth"] < 5e-6:
+                idle.append(s)
+            if screen.possible(chip, chip["bf16"], flops, bytes_, s):
+                rows.append((("absorbed" if absorbed else "expanded", q == 1), (h, b, q, p), s))
+        fast = [r for r in rows if not any(r[2] > SLOW * s and way == r[0] and all(x <= y for x, y in zip(r[1], shape))
+                                           for way, shape, s in rows)]
+        screen.dropped["slow"] = len(rows) - len(fast)
+        floor = 1.5 * sorted(idle)[len(idle) // 2]
+        kept = [(way, f) + shape + (s,) for (way, _), shape, s in fast if s >= floor]
+        screen.dropped["launch-bound"] = len(fast) - len(kept)
+        write(f"{target}/latent_attention.{f}.csv.gz", ["way", "kv_dtype", "heads", "batch", "q_len", "past_len", "seconds"],
+              sorted(kept))
+        screen.report(len(kept))
+
+
 def moe(chip, source, target, name):
     """Inside a GPU (ep 1) tokens spread evenly over the experts where that was measured, else by a mild power law; the model
     then counts the experts that random routing hits. Across GPUs the power law stays: the busiest one sets the time."""
@@ -285,6 +322,7 @@ def main():
             gemm(chip, source, target, name)
             attention(chip, source, target, name)
             mixed_attention(source, target, name)
+            latent_attention(gpu, chip, source, target, name)
             moe(chip, source, target, name)
             elementwise(source, target, name)
             communication(source, target, name)

@@ -10,6 +10,8 @@
 //   pull 10511). d. RTX 3090, vLLM 0.6.4, Llama-3.1-8B: weights 14.9888 GiB, peak 17.06 GiB at 20,000 batched
 //   tokens, 17.98 GiB at 29,000
 //      (vllm issue 10517).
+//   e. Eight H200, vLLM 0.11.2, DeepSeek-R1-0528 in FP8, TP 8, 8192 positions: weights 79.739 GiB, KV cache 41.60 GiB,
+//      635,648 tokens (a start-up log kept in a public memory estimator's tests; it counts NCCL's and cuBLAS' memory).
 
 #include <gtest/gtest.h>
 
@@ -43,6 +45,18 @@ TEST(MemoryMeasured, KvBlocksOfLlama2OnA100) {
   EXPECT_NEAR(blocks("llama-2-7b"), 7449, 0.01 * 7449);
   d.tensor_parallel = 4;
   EXPECT_NEAR(blocks("llama-2-70b"), 31615, 0.01 * 31615);
+}
+
+TEST(MemoryMeasured, DeepSeekR1OnEightH200) {
+  Deployment d;
+  d.weights = Precision::fp8;
+  d.tensor_parallel = 8;
+  d.max_batched_tokens = 8192;
+  const StackMemory stack{.context_bytes = kGiB, .graphs_bytes = kGiB, .communication_bytes = 0.5 * kGiB};
+  const MemoryPlan plan = plan_memory(load_model("deepseek-r1"), d, 139.8 * kGiB, stack);
+  EXPECT_NEAR(plan.weights_bytes / kGiB, 79.739, 0.005 * 79.739);
+  EXPECT_EQ(plan.kv_bytes_per_token, 70272);  // 41.60 GiB / 635,648
+  EXPECT_NEAR(static_cast<double>(plan.kv_tokens), 635648, 0.07 * 635648);
 }
 
 TEST(MemoryMeasured, PeakActivationWhereTheSamplerIsWidest) {

@@ -169,5 +169,32 @@ TEST(Answers, OverridesChangeTheAnswer) {
   EXPECT_GT(run_json(step + " --set 'cluster.override.gpu.memory_bandwidth=2 TB/s'")["step_s"].get<double>(), base);
 }
 
+// 671 GB of FP8 weights: eight H200 hold them and serve, eight H100 are refused with what would do.
+TEST(Answers, DeepSeekR1OnEightH200) {
+  const std::string scenario = std::string(DSSIM_SOURCE_DIR) + "/scenarios/serving/deepseek-r1-h200.toml";
+  const json answer = run_json(scenario + " --set workload.requests=128");
+  EXPECT_EQ(answer["fits"], true);
+  EXPECT_EQ(answer["requests"]["completed"], 128);
+  EXPECT_NEAR(answer["memory"]["weights_bytes"].get<double>(), 671e9 / 8, 4e9);
+  EXPECT_EQ(answer["memory"]["kv_bytes_per_token"], 70272);
+  // No closer than that: measured with other engines, 31 to 34 ms at 64 users (docs/models.md).
+  EXPECT_GT(answer["tpot_s"]["mean"].get<double>(), 0.020);
+  EXPECT_LT(answer["tpot_s"]["mean"].get<double>(), 0.050);
+  EXPECT_GT(answer["trust"]["outside"].get<double>(), 0);  // H200 has no table of latent attention
+  const auto h100 = dssim(scenario + " --set cluster.node=dgx-h100 --quiet");
+  EXPECT_EQ(h100.status, 3);
+  EXPECT_NE(h100.error.find("short by"), std::string::npos) << h100.error;
+  EXPECT_NE(h100.error.find("pipeline_parallel = 2, pipeline_partition = [31, 30]: 16 × h100-sxm"), std::string::npos)
+      << h100.error;
+  EXPECT_NE(h100.error.find("h20"), std::string::npos) << h100.error;
+  // Two nodes of H100, as the remedy says; and experts spread over the eight H200.
+  EXPECT_EQ(run_json("fit " + scenario + " --set cluster.node=dgx-h100 --set cluster.nodes=2 --set " +
+                     "cluster.fabric=ndr400-rail --set serving.pipeline_parallel=2 --set " +
+                     "'serving.pipeline_partition=[31,30]'")["fits"],
+            true);
+  EXPECT_EQ(run_json(scenario + " --set serving.expert_parallel=8 --set workload.requests=64")["requests"]["completed"],
+            64);
+}
+
 }  // namespace
 }  // namespace dssim

@@ -134,6 +134,71 @@ TEST(CostModel, AMeasuredMixedLaunchComesBack) {
   EXPECT_LT(two, 2 * one);
 }
 
+// Latent attention: what was measured comes back within the table's scatter, long work at the rates it was measured at.
+TEST(CostModel, LatentAttentionIsReadFromItsTable) {
+  const CostModel cost = load("h100-sxm", "vllm-0.14");
+  const Profile profile(kProfiles, "h100-sxm", "vllm-0.14");
+  const LatentHeads heads{16, 512, 64, 128, 128, Precision::bf16};
+  int rows = 0;
+  for (const auto& s : profile.latent_attention(Precision::bf16)) {
+    if (s.heads != 16 || s.batch * s.q_len < 16 || s.seconds < 0.5e-3) continue;
+    const std::vector<AttentionChunk> chunks(static_cast<size_t>(s.batch), {s.q_len, s.past_len});
+    const Price price = s.q_len == 1 ? cost.latent_decode(heads, s.batch, s.batch * (s.past_len + 1))
+                                     : cost.latent_prefill(heads, chunks);
+    EXPECT_NEAR(price.seconds, s.seconds, 0.25 * s.seconds) << s.batch << " × " << s.q_len << " on " << s.past_len;
+    EXPECT_EQ(price.coverage, Coverage::inside);
+    ++rows;
+  }
+  EXPECT_GT(rows, 30);
+  EXPECT_EQ(cost.latent_decode(heads, 1, 100).coverage, Coverage::outside);  // hidden behind the host's launches
+  LatentHeads other = heads;
+  other.kv_lora_rank = 256;
+  EXPECT_EQ(cost.latent_decode(other, 256, 256 * 4096.0).coverage, Coverage::outside);
+  EXPECT_LT(cost.latent_decode(other, 256, 256 * 4096.0).seconds, cost.latent_decode(heads, 256, 256 * 4096.0).seconds);
+}
+
+// One latent serves all heads: twice the heads read the same bytes, and one chunk on a past costs more than without.
+TEST(CostModel, LatentAttentionGrowsWithItsWork) {
+  for (const auto& [gpu, stack] : {std::pair{"h100-sxm", "vllm-0.14"},
+                                   {"a100-sxm-80gb", "vllm-0.14"},
+                                   {"h200-sxm", "vllm-0.19"},
+                                   {"h100-sxm", "dssim-1"}}) {
+    const CostModel cost = load(gpu, stack);
+    const LatentHeads heads{16, 512, 64, 128, 128, Precision::bf16};
+    double last = 0;
+    for (double kv = 1024; kv <= 131072; kv *= 2) {
+      const double now = cost.latent_decode(heads, 64, 64 * kv).seconds;
+      EXPECT_GT(now, last) << gpu << " " << kv;
+      last = now;
+    }
+    for (const double tokens : {1.0, 2.0, 64.0, 512.0, 513.0}) {  // in both ways, and where only decodes are absorbed
+      const AttentionChunk chunk{tokens, 4096};
+      const double now = cost.latent_prefill(heads, {&chunk, 1}).seconds;
+      EXPECT_GT(now, 15e-6) << gpu << " " << tokens;
+      EXPECT_LT(now, 5e-3) << gpu << " " << tokens;
+    }
+    const AttentionChunk fresh{2048, 0}, behind{2048, 8192}, longer{8192, 0};
+    const double one = cost.latent_prefill(heads, {&fresh, 1}).seconds;
+    EXPECT_GT(cost.latent_prefill(heads, {&behind, 1}).seconds, 1.5 * one) << gpu;
+    EXPECT_GT(cost.latent_prefill(heads, {&longer, 1}).seconds, 3 * one) << gpu;
+    EXPECT_GT(cost.latent_prefill(heads, {&fresh, 1}).seconds, cost.gpu().name == "h100-sxm" ? 60e-6 : 40e-6);
+  }
+  // FlashMLA's 8-bit table is Hopper's: on A100 an 8-bit cache saves bytes alone.
+  const CostModel a100 = load("a100-sxm-80gb", "vllm-0.14");
+  LatentHeads eight{16, 512, 64, 128, 128, Precision::fp8}, sixteen = eight;
+  sixteen.kv_cache = Precision::bf16;
+  EXPECT_EQ(a100.latent_decode(eight, 64, 64 * 4096.0).coverage, Coverage::outside);
+  EXPECT_GT(a100.latent_decode(eight, 64, 64 * 4096.0).seconds,
+            0.45 * a100.latent_decode(sixteen, 64, 64 * 4096.0).seconds);
+  // A GPU without tables reads those of the nearest, flagged, and never beats what it sustains.
+  const CostModel b200 = load("b200", "vllm-0.19");
+  const LatentHeads heads{128, 512, 64, 128, 128, Precision::bf16};
+  const Price price = b200.latent_decode(heads, 256, 256 * 4096.0);
+  EXPECT_EQ(price.coverage, Coverage::outside);
+  EXPECT_GT(price.seconds, 256 * 4096.0 * 1152 / b200.gpu().memory_bytes_per_s);
+  EXPECT_LT(price.seconds, load("h100-sxm", "vllm-0.14").latent_decode(heads, 256, 256 * 4096.0).seconds);
+}
+
 // A card that its power cap holds below the rated rate does not get it by way of another one's tables.
 TEST(CostModel, ACarriedOverRateIsTheOneTheCardSustains) {
   for (const char* name : {"t4", "l4", "v100-sxm", "a40", "l40s"}) {

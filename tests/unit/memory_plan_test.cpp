@@ -314,6 +314,17 @@ TEST(MemoryRemedies, APartitionOfTheDeploymentsOwnStays) {
   EXPECT_NE(remedies("llama-3-405b", d, 36e9).find("tensor_parallel = 8, pipeline_parallel = 4"), std::string::npos);
 }
 
+// 61 layers have no divisor: equal stages would be one layer each.
+TEST(MemoryRemedies, StagesOfUnequalDepthWhereEqualOnesAreAbsurd) {
+  Deployment d;
+  d.weights = Precision::fp8;
+  d.tensor_parallel = 8;
+  const std::string text = remedies("deepseek-r1", d);
+  EXPECT_NE(text.find("tensor_parallel = 8, pipeline_parallel = 2, pipeline_partition = [31, 30]: 16 × h100-sxm"),
+            std::string::npos)
+      << text;
+}
+
 // Every remedy is a plan that was computed; none may be proposed that the plan itself refuses.
 TEST(MemoryRemedies, WhatIsProposedFits) {
   Deployment d;

@@ -93,6 +93,23 @@ TEST_F(ProfileFiles, DamagedTablesSayWhere) {
   EXPECT_NE(message([&] { open().attention(Precision::bf16); }).find("kv_heads: 0 is out of range"), std::string::npos);
 }
 
+TEST_F(ProfileFiles, LatentAttentionIsReadByItsWay) {
+  const std::string header = "way,kv_dtype,heads,batch,q_len,past_len,seconds\n";
+  write("latent_attention.csv", header + "absorbed,bf16,16,4,1,99,1e-3\nexpanded,bf16,16,1,600,0,2e-3\n");
+  const auto samples = open().latent_attention(Precision::bf16);
+  ASSERT_EQ(samples.size(), 2U);
+  EXPECT_TRUE(samples[0].absorbed);
+  EXPECT_EQ(samples[0].past_len, 99);
+  EXPECT_FALSE(samples[1].absorbed);
+  EXPECT_TRUE(open().latent_attention(Precision::fp8).empty());
+  write("latent_attention.csv", header + "folded,bf16,16,4,1,99,1e-3\n");
+  EXPECT_NE(message([&] { open().latent_attention(Precision::bf16); }).find("way: 'folded' is neither absorbed nor"),
+            std::string::npos);
+  write("latent_attention.csv", header + "absorbed,bf16,0,4,1,99,1e-3\n");
+  EXPECT_NE(message([&] { open().latent_attention(Precision::bf16); }).find("heads: 0 is out of range"),
+            std::string::npos);
+}
+
 TEST_F(ProfileFiles, ACutOffGzipIsAnError) {
   fs::copy_file(fs::path(DSSIM_SOURCE_DIR) / "kernels/profiles/h100-sxm/torch-2.11/gemm.bf16.csv.gz",
                 folder() / "gemm.bf16.csv.gz");

@@ -167,5 +167,70 @@ TEST_F(Steps, ExpertsReplaceTheFeedForward) {
   EXPECT_GT(usage.class_s[static_cast<size_t>(OperatorClass::moe)], 0.6 * (usage.class_s[0] + usage.class_s[3]));
 }
 
+// DeepSeek-V3, cut eight ways: a step's parts add up, and every part of the shape is in it.
+TEST_F(Steps, LatentAttentionAndSharedExpertsAreInTheStep) {
+  StepModel model(load_model("deepseek-v3"), {.weights = Precision::fp8, .tensor_parallel = 8}, vllm_);
+  const PrefillChunk chunks[] = {{700, 300, true}, {90, 0, false}};
+  for (const StepShape& shape : {StepShape{37, 37 * 900, {}}, StepShape{0, 0, chunks}, StepShape{12, 12 * 4000, chunks},
+                                 StepShape{1, 1, {}, 1}}) {
+    StepUsage usage;
+    const double price = model.price(shape, &usage).total_s();
+    EXPECT_NEAR(total(model.breakdown(shape)), price, 1e-9);
+    EXPECT_NEAR(std::accumulate(usage.class_s.begin(), usage.class_s.end(), 0.0), price, 1e-9);
+  }
+  double flops = 0, weights = 0;
+  for (const auto& o : model.breakdown({1, 4096, {}})) {
+    if (o.kind == OperatorClass::matmul) flops += o.flops, weights += o.bytes;
+    if (o.name == "gate_up") EXPECT_EQ(o.flops, 3 * 2 * 7168.0 * 2 * 18432 / 8);
+    if (o.name == "shared gate_up") EXPECT_EQ(o.flops, 58 * 2 * 7168.0 * 2 * 2048 / 8);
+    if (o.name == "q_a and kv_a") EXPECT_EQ(o.flops, 61 * 2 * 7168.0 * (1536 + 576));  // whole on every GPU
+    if (o.name == "decode attention") {
+      EXPECT_EQ(o.bytes, 61 * 4096 * 576 * 2.0);
+      EXPECT_EQ(o.flops, 61 * 4096 * 16 * 2.0 * 1088);
+    }
+  }
+  // Per token and GPU: q_b, o, dense and shared feed-forwards are cut, the products down to the latents are not.
+  const double cut = 61 * (1536.0 * 128 * 192 + 128 * 128.0 * 7168) + 3 * 3 * 7168.0 * 18432 + 58 * 3 * 7168.0 * 2048;
+  EXPECT_NEAR(flops, 2 * (61 * 7168.0 * (1536 + 576) + cut / 8), 1e-6 * flops);
+}
+
+// The cache of latents is read whole by every GPU: cutting heads saves products, not the reading.
+TEST_F(Steps, LatentDecodesAreCutByHeadsOnly) {
+  const auto attention = [&](int tp) {
+    StepModel model(load_model("deepseek-v3"), {.weights = Precision::fp8, .tensor_parallel = tp}, vllm_);
+    StepUsage usage;
+    model.price({128, 128 * 8000, {}}, &usage);
+    return usage.class_s[static_cast<size_t>(OperatorClass::decode_attention)];
+  };
+  EXPECT_GT(attention(8), 61 * 128 * 8000.0 * 1152 / 3.35e12);  // the latents at the memory bandwidth
+  EXPECT_LT(attention(8), attention(1));
+  EXPECT_GT(attention(8), 0.25 * attention(1));
+}
+
+TEST_F(Steps, LatentStepsGrowWithTheirWork) {
+  StepModel model(load_model("deepseek-v2-lite"), {}, vllm_);
+  double last = 0;
+  for (const int64_t kv : {10, 100, 1000, 10000, 100000}) {
+    const double now = model.price({16, 16 * kv, {}}).total_s();
+    EXPECT_GE(now, 0.999 * last);
+    last = now;
+  }
+  last = 0;
+  for (int64_t tokens = 64; tokens <= 16384; tokens *= 2) {
+    const PrefillChunk chunk[] = {{tokens, 0, true}};
+    const double now = model.price({0, 0, chunk}).total_s();
+    EXPECT_GE(now, 0.98 * last) << tokens;
+    last = now;
+  }
+  // DeepSeekMoE 16B and Qwen1.5-MoE: shared experts with plain attention.
+  for (const char* name : {"deepseek-moe-16b", "qwen1.5-moe-a2.7b"}) {
+    const Architecture shared = load_model(name);
+    Architecture routed = shared;
+    routed.shared_ffn = 0;
+    EXPECT_GT(StepModel(shared, {}, vllm_).price({64, 64 * 500, {}}).total_s(),
+              StepModel(routed, {}, vllm_).price({64, 64 * 500, {}}).total_s());
+  }
+}
+
 }  // namespace
 }  // namespace dssim

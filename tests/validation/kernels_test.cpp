@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdio>
 #include <set>
@@ -14,6 +15,7 @@
 
 #include "kernels/attention_table.hpp"
 #include "kernels/gemm_table.hpp"
+#include "kernels/latent_attention_table.hpp"
 #include "kernels/mixed_attention_table.hpp"
 #include "kernels/moe_table.hpp"
 #include "kernels/profile.hpp"
@@ -305,6 +307,50 @@ TEST_P(Judged, TheReportBesideTheTablesIsTheirs) {
 INSTANTIATE_TEST_SUITE_P(Profiles, Judged, testing::Values("h100-sxm", "h200-sxm"),
                          [](const auto& info) { return std::string(info.param).substr(0, 4); });
 
+// Every third row of latent attention, and one number of heads after another.
+LatentWork work_of(const LatentHeads& heads, const LatentSample& s) {
+  LatentWork work;
+  if (s.absorbed)
+    work.add_absorbed(heads, s.batch * s.q_len, s.batch * (s.past_len + s.q_len),
+                      s.batch * s.q_len * (s.past_len + (s.q_len + 1) / 2));
+  else
+    for (double i = 0; i < s.batch; ++i) work.add_expanded(heads, s.q_len, s.past_len);
+  return work;
+}
+
+LatentAttentionTable::Way way_of(const LatentSample& s) {
+  using Way = LatentAttentionTable::Way;
+  return !s.absorbed ? Way::expanded : s.q_len == 1 ? Way::decode : Way::absorbed;
+}
+
+TEST_P(Kernels, LatentAttentionHeldOut) {
+  for (const Precision kv : {Precision::bf16, Precision::fp8}) {
+    const auto all = profile_.latent_attention(kv);
+    if (all.empty()) continue;
+    std::array<Errors, 3> rows, heads;
+    const auto judge = [&](const auto& held_out, std::array<Errors, 3>& errors) {
+      const auto [kept, held] = split(all, held_out);
+      const LatentAttentionTable table(kept, kv, machine_);
+      for (const auto& s : held) {
+        const LatentHeads h{s.heads, 512, 64, 128, 128, kv};
+        errors[static_cast<size_t>(way_of(s))].add(table.price(machine_, h, way_of(s), work_of(h, s)).seconds,
+                                                   s.seconds);
+      }
+    };
+    int row = 0;
+    judge([&](const LatentSample&) { return ++row % 3 == 0; }, rows);
+    for (const int h : {2, 4, 8, 16, 32, 64}) judge([&](const LatentSample& s) { return s.heads == h; }, heads);
+    const char* ways[] = {"decode", "absorbed chunks", "expanded chunks"};
+    for (size_t way = 0; way < 3; ++way) {
+      if (rows[way].relative.empty()) continue;
+      const std::string what = "latent attention, " + std::string(name_of(kv)) + " cache, " + ways[way];
+      rows[way].print(name((what + ", every third row held out").c_str()));
+      heads[way].print(name((what + ", heads held out one by one").c_str()));
+      EXPECT_LT(rows[way].quantile(0.5), 0.12);
+    }
+  }
+}
+
 struct Transfer {
   Case from, to;
 };
@@ -341,6 +387,18 @@ TEST_P(Carried, ToAnotherGpu) {
     Errors errors;
     for (const auto& s : moes) errors.add(moe.price(at, Precision::bf16, s).seconds, s.seconds);
     errors.print(name + "moe");
+  }
+  const auto latents = source.latent_attention(Precision::bf16), there = target.latent_attention(Precision::bf16);
+  if (!latents.empty() && !there.empty()) {
+    const LatentAttentionTable table(latents, Precision::bf16, on);
+    std::array<Errors, 3> errors;
+    for (const auto& s : there) {
+      const LatentHeads heads{s.heads, 512, 64, 128, 128, Precision::bf16};
+      errors[static_cast<size_t>(way_of(s))].add(table.price(at, heads, way_of(s), work_of(heads, s)).seconds,
+                                                 s.seconds);
+    }
+    errors[0].print(name + "latent decode");
+    errors[2].print(name + "latent attention, expanded chunks");
   }
   EXPECT_LT(memory_bound.quantile(0.5), 0.25);
   if (std::string(from.stack) != "dssim-1") return;
