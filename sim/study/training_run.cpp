@@ -149,7 +149,10 @@ std::string layout_text(const TrainingJob& job) {
   std::string text =
       fmt::format("tensor {} × pipeline {} × data {}", job.tensor_parallel, job.pipeline_parallel, job.data_parallel);
   if (job.context_parallel > 1) text += fmt::format(" × context {}", job.context_parallel);
-  if (job.expert_parallel > 1) text += fmt::format(", experts over {}", job.expert_parallel);
+  if (job.expert_parallel > 1)
+    text += fmt::format(", experts over {}{}", job.expert_parallel,
+                        job.dispatch == ExpertDispatch::deepep ? " by DeepEP" : "");
+  if (job.mtp > 0) text += fmt::format(", {} prediction module{}", job.mtp, job.mtp > 1 ? "s" : "");
   text += fmt::format(", {} micro-batches of {}", job.micro_batches(), job.micro_batch);
   if (job.pipeline_parallel > 1)
     text += fmt::format(", {}{}", job.schedule, job.virtual_stages > 1 ? fmt::format(" × {}", job.virtual_stages) : "");

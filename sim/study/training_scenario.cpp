@@ -68,6 +68,7 @@ void read_numerics(const Config& t, const TrainingStack& stack, TrainingJob& job
   if (t.has("state_precision") && job.optimizer != Optimizer::adamw && job.optimizer != Optimizer::adam)
     throw t.error("state_precision", "belongs to optimizer = \"adamw\" or \"adam\"");
   job.gradient_precision = read_precision(t, "gradient_precision", {"fp32", "bf16", "fp16"}, stack.gradient_precision);
+  job.kept_precision = read_precision(t, "kept_precision", {"bf16", "fp8"}, Precision::bf16);
   job.master_weights = t.boolean("master_weights", stack.master_weights);
   job.sequence_parallel = t.boolean("sequence_parallel", stack.sequence_parallel && job.tensor_parallel > 1);
 }
@@ -92,6 +93,13 @@ void read_exchange(const Config& t, const TrainingStack& stack, const Cluster& c
       static_cast<int>(servers.value_or(job.exchange == GradientExchange::parameter_server ? 1 : 0));
   if (job.exchange == GradientExchange::parameter_server && !cluster.fabric)
     throw t.error("gradient_exchange", "a parameter server is reached over the fabric: cluster.fabric is missing");
+}
+
+void read_experts(const Config& t, TrainingJob& job) {
+  job.dispatch = read_enum(t, "expert_dispatch", kDispatchNames, ExpertDispatch::all_to_all);
+  job.dispatch_precision = read_precision(t, "dispatch_precision", {"bf16", "fp8"}, Precision::bf16);
+  job.routed_nodes = static_cast<int>(t.integer("routed_nodes", {0, 1 << 20}, 0));
+  job.mtp = static_cast<int>(t.integer("mtp", {0, 64}, 0));
 }
 
 void read_disturbances(const Config& t, const Cluster& cluster, TrainingJob& job) {
@@ -138,12 +146,6 @@ TrainingScenario read_training_scenario(const Config& file, std::optional<uint64
   if (seed) scenario.seed = *seed;
   scenario.cluster = read_cluster(file.table("cluster"));
   const ModelChoice model = read_model(file.table("model"), path.parent_path());
-  if (const Architecture& m = model.architecture; m.is_mla() || m.shared_ffn > 0 || m.dense_layers > 0)
-    throw file.table("model").error(
-        file.table("model").has("name") ? "name" : "config",
-        fmt::format(
-            "training {} is not modelled: it has latent attention, shared experts or dense layers before MoE ones",
-            m.title));
   if (const auto network = file.find_table("network")) scenario.network = read_collective_options(*network);
 
   const Config t = file.table("training");
@@ -167,6 +169,7 @@ TrainingScenario read_training_scenario(const Config& file, std::optional<uint64
   job.virtual_stages = static_cast<int>(t.integer("virtual_stages", {1, 1024}, job.schedule == "interleaved" ? 2 : 1));
   read_numerics(t, stack, job);
   read_exchange(t, stack, scenario.cluster, job);
+  read_experts(t, job);
   read_disturbances(t, scenario.cluster, job);
   if (fixed_layout) check(t, job, scenario.cluster);
   file.finish();

@@ -10,6 +10,7 @@
 // nodes: they are alike. Remembered per (kind, stride, size) and per bytes. Link loads are kept for the report's
 // utilisation. Units: seconds, bytes. Tested by tests/invariant/training_network_test.cpp.
 
+#include <algorithm>
 #include <map>
 #include <string>
 #include <tuple>
@@ -47,7 +48,13 @@ class GroupNetwork {
   LinkLoad send_load(int stride, double bytes, bool both);
   double node_link_bytes_per_s() const { return node_link_bytes_per_s_; }
   double fabric_bytes_per_s() const { return fabric_bytes_per_s_; }
+  // Of its node's NICs, where all send at once.
+  double nic_bytes_per_s_per_gpu() const {
+    return fabric_bytes_per_s_ *
+           std::min(1.0, static_cast<double>(cluster_.nics_per_node()) / cluster_.gpus_per_node());
+  }
   bool spans_nodes(Group group) const;
+  int ranks_per_node(Group group) const { return std::max(1, cluster_.gpus_per_node() / group.stride); }
 
   uint64_t flows() const { return flows_; }  // priced so far
 

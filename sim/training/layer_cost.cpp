@@ -12,11 +12,15 @@ double value(int64_t count) {
   return static_cast<double>(count);
 }
 
-// Collectives cut into as many chunks as there are ranks, each beside the work on another chunk: the first or last chunk
-// shows, and what outlasts the work.
+// Collectives cut into as many chunks as there are ranks, each beside the work on another chunk: the first or last
+// chunk shows, and what outlasts the work.
 double exposed_in_chunks_s(double collectives_s, double work_s, int ranks) {
   const double chunk = 1.0 / ranks;
   return std::max(collectives_s * chunk, collectives_s - work_s * (1 - chunk));
+}
+
+Precision unquantised(Precision precision) {
+  return precision == Precision::fp8 ? Precision::bf16 : precision;
 }
 
 bool is_aligned(double side) {
@@ -62,28 +66,62 @@ LayerCost::LayerCost(const TrainingJob& job, const TrainingStack& stack, const C
       tokens_(job.micro_batch_tokens()),
       hidden_(value(job.model.hidden)),
       width_bytes_(job.parameter_bytes()),
-      outside_(job.sequence_parallel ? 1.0 / job.tensor_parallel : 1.0) {
-  layer_ = layer_costs();
+      outside_(job.sequence_parallel ? 1.0 / job.tensor_parallel : 1.0),
+      widths_(attention_widths(job.model, job.tensor_parallel)) {
+  for (const auto kind : {LayerKind::dense, LayerKind::moe})
+    if (job.model.layers_of(kind) > 0) layers_[static_cast<size_t>(kind)] = layer_costs(kind);
   embedding_ = embedding_costs();
   head_ = head_costs();
+  if (job.mtp > 0) prediction_ = prediction_costs();
 }
 
-double LayerCost::product_seconds(double m, double n, double k) {
-  const Price price = kernels_.gemm(job_.precision, m, n, k);
-  const bool aligned = is_aligned(m) && is_aligned(n) && is_aligned(k);
-  const double seconds = price.seconds / stack_.sustained_matmul * (aligned ? 1 : stack_.unaligned_slowdown);
+double LayerCost::sustained_seconds(const Price& price, double flops, Precision precision) {
+  // Of this very GPU where it is known; without one, sustained_matmul holds what it takes.
+  const PowerCap& cap =
+      stack_.power_cap.acts() && kernels_.power_cap().acts() ? kernels_.power_cap() : stack_.power_cap;
+  const double share = flops / (price.seconds * kernels_.gpu().matrix_flops_per_s(precision));
+  const double seconds = price.seconds * cap.slowdown(share) / stack_.sustained_matmul;
   coverage_s_[static_cast<size_t>(price.coverage)] += seconds;
   return seconds;
 }
 
-void LayerCost::add_product(PassCosts& into, double m, double n, double k) {
-  const double forward_s = product_seconds(m, n, k), weight_s = product_seconds(n, k, m),
-               backward_s = product_seconds(m, k, n) + weight_s;
+double LayerCost::product_seconds(double m, double n, double k, Precision precision) {
+  const bool aligned = is_aligned(m) && is_aligned(n) && is_aligned(k);
+  return sustained_seconds(kernels_.gemm(precision, m, n, k), 2 * m * n * k, precision) *
+         (aligned ? 1 : stack_.unaligned_slowdown);
+}
+
+void LayerCost::add_product(PassCosts& into, double m, double n, double k, Precision precision) {
+  const double exact = precision == Precision::fp8 ? stack_.fp8_backward : 1;
+  const double forward_s = product_seconds(m, n, k, precision), weight_s = exact * product_seconds(n, k, m, precision),
+               backward_s = exact * product_seconds(m, k, n, precision) + weight_s;
   into.forward.compute_s += forward_s;
   into.forward.product_s += forward_s;
   into.backward.compute_s += backward_s;
   into.backward.product_s += backward_s;
   into.backward.weight_s += weight_s;
+}
+
+// Collectives that go in chunks beside a product cut it into as many: the gather of forward's input, the scatter of its
+// result, and the gather of the gradient of that. What backward scatters goes beside whole products (Transformer
+// Engine: ring exchange and bulk overlap).
+void LayerCost::add_split_product(PassCosts& into, double n, double k, bool gathers) {
+  const int chunks = job_.overlap_tensor && job_.sequence_parallel ? job_.tensor_parallel : 1;
+  PassCosts whole;
+  add_product(whole, tokens_, n, k, job_.precision);
+  if (chunks > 1) {
+    PassCosts chunk;
+    add_product(chunk, tokens_ / chunks, n, k, job_.precision);
+    whole.forward = chunk.forward.times(chunks);
+    if (!gathers) {
+      const double input_s = chunks * (chunk.backward.product_s - chunk.backward.weight_s);
+      const double longer_s = input_s - (whole.backward.product_s - whole.backward.weight_s);
+      whole.backward.compute_s += longer_s;
+      whole.backward.product_s += longer_s;
+    }
+  }
+  into.forward += whole.forward;
+  into.backward += whole.backward;
 }
 
 void LayerCost::add_traffic(PassCosts& into, Traffic traffic, double values) {
@@ -92,24 +130,39 @@ void LayerCost::add_traffic(PassCosts& into, Traffic traffic, double values) {
   into.backward.compute_s += traffic.backward * seconds;
 }
 
-// 8-bit products: what they read is written in 8 bits twice, as it is and transposed for the other product of backward.
-// Norms and activation functions write so themselves; the attention's output, and the gradients that come out of
-// residuals and out of the attention, take a pass of their own.
-void LayerCost::add_casts(PassCosts& into) {
+// 8-bit products: what they read is written in 8 bits twice, as it is and transposed for the weight's gradient. Norms
+// and activation functions write 8 bits themselves, and a pass of backward transposes that; the attention's output, and
+// the gradients that come out of residuals and out of the attention, take a pass of their own for both; so does what
+// experts read, for each of a token's experts, where it did not come in 8 bits.
+void LayerCost::add_casts(PassCosts& into, LayerKind kind) {
   if (job_.precision != Precision::fp8) return;
   const Architecture& m = job_.model;
-  const double t = job_.tensor_parallel;
-  const double q = value(m.q_width()) / t, kv = value(kv_heads_per_gpu(m, job_.tensor_parallel) * m.head_dim);
-  const Traffic pass{2, 2};  // two values of 16 bits: one read, two of 8 bits written
-  add_traffic(into, {pass.forward, 0}, tokens_ * q);
-  add_traffic(into, {0, pass.backward}, tokens_ * (q + 2 * kv + 2 * hidden_));
+  const bool moe = kind == LayerKind::moe;
+  // Values a token that a pass casts and transposes (one of 16 bits read, two of 8 written), only casts, only transposes.
+  double both_forward = widths_.result, both_backward = widths_.all() + widths_.latent + hidden_;
+  double cast_forward = 0, cast_backward = 0;
+  double transposed = widths_.latent + hidden_ +
+                      value(moe ? m.shared_ffn + m.experts_per_token * m.ffn : m.ffn_of(kind)) / job_.tensor_parallel;
+  if (!moe || m.shared_ffn > 0) both_backward += hidden_, transposed += hidden_;
+  if (moe) {  // what each expert reads, and its gradient
+    const double routed = value(m.experts_per_token) * hidden_;
+    if (job_.dispatch_precision == Precision::fp8)
+      cast_forward += hidden_, cast_backward += hidden_, transposed += 2 * routed;
+    else
+      both_forward += routed, both_backward += routed;
+  }
+  add_traffic(into, {2, 0}, tokens_ * both_forward);
+  add_traffic(into, {0, 2}, tokens_ * both_backward);
+  add_traffic(into, {1.5, 0}, tokens_ * cast_forward);
+  add_traffic(into, {0, 1.5}, tokens_ * cast_backward);
+  add_traffic(into, {0, 1}, tokens_ * transposed);
 }
 
 // What selective recomputation repeats where there are no scores in memory: norms and activation functions.
 void LayerCost::add_light(PassCosts& into, Traffic traffic, double values) {
   const double before = into.forward.compute_s;
   add_traffic(into, traffic, values);
-  if (job_.attention == TrainingAttention::flash) into.forward.selective_s += into.forward.compute_s - before;
+  if (job_.attention != TrainingAttention::unfused) into.forward.selective_s += into.forward.compute_s - before;
 }
 
 double LayerCost::skew_s(int ranks) const {
@@ -125,53 +178,80 @@ double LayerCost::tensor_bytes() const {
   return tokens_ * hidden_ * width_bytes_;
 }
 
-LayerTraffic LayerCost::traffic() const {
-  const Architecture& m = job_.model;
+LayerTraffic LayerCost::traffic() {
   LayerTraffic traffic;
   if (job_.context_parallel > 1)
-    traffic.context_bytes = 2 * value(kv_heads_per_gpu(m, job_.tensor_parallel) * m.head_dim) * width_bytes_ *
-                            value(job_.micro_batch) * value(job_.sequence);
-  if (job_.expert_parallel > 1)
-    traffic.expert_bytes = tokens_ * value(m.experts_per_token) * hidden_ * width_bytes_ / job_.tensor_parallel;
+    traffic.context_bytes = (widths_.k + widths_.v) * width_bytes_ * value(job_.micro_batch) * value(job_.sequence);
+  if (job_.expert_parallel > 1) {
+    traffic.dispatch = exchange(dispatch_bytes()).load;
+    traffic.combine = exchange(width_bytes_).load;
+  }
   return traffic;
 }
 
-// `count` all-reduces of the layer's output in each direction.
+double LayerCost::dispatch_bytes() const {
+  return job_.dispatch_precision == Precision::fp8 ? 1 + 4.0 / 128 : width_bytes_;
+}
+
+// Every tensor rank moves its share of the hidden width.
+ExpertExchange LayerCost::exchange(double bytes) {
+  const double token_bytes = hidden_ * bytes / job_.tensor_parallel;
+  if (job_.dispatch == ExpertDispatch::all_to_all) {
+    const double all = tokens_ * value(job_.model.experts_per_token) * token_bytes;
+    return {network_.seconds(CollectiveKind::all_to_all, expert_group(), all),
+            network_.load(CollectiveKind::all_to_all, expert_group(), all)};
+  }
+  const int per_node = network_.ranks_per_node(expert_group());
+  return expert_exchange(
+      network_,
+      token_copies(static_cast<int>(job_.model.experts_per_token), job_.expert_parallel, per_node, job_.routed_nodes),
+      (job_.expert_parallel + per_node - 1) / per_node, tokens_, token_bytes);
+}
+
+// `count` all-reduces of the layer's output in each direction. With sequence parallelism each is a scatter and a
+// gather, and backward gathers the input of the first product again, beside the product of its gradient. Overlapped,
+// that gather and backward's scatters run beside whole products, which lose what they lose beside NCCL.
 void LayerCost::add_tensor_collectives(PassCosts& into, double count) {
   if (job_.tensor_parallel <= 1) return;
   const Group group = tensor_group();
-  const double bytes = tensor_bytes();
-  const double one = job_.sequence_parallel ? network_.seconds(CollectiveKind::reduce_scatter, group, bytes) +
-                                                  network_.seconds(CollectiveKind::all_gather, group, bytes)
-                                            : network_.seconds(CollectiveKind::all_reduce, group, bytes);
+  const double bytes = tensor_bytes(), skew = count * skew_s(job_.tensor_parallel);
+  if (!job_.sequence_parallel) {
+    const double reduce_s = network_.seconds(CollectiveKind::all_reduce, group, bytes);
+    for (PassCost* pass : {&into.forward, &into.backward}) pass->tensor_s += skew + count * reduce_s;
+    return;
+  }
+  const double scatter_s = count * network_.seconds(CollectiveKind::reduce_scatter, group, bytes),
+               gather_s = count * network_.seconds(CollectiveKind::all_gather, group, bytes);
   for (PassCost* pass : {&into.forward, &into.backward})
-    pass->tensor_s += count * skew_s(job_.tensor_parallel) +
-                      (job_.overlap_tensor && job_.sequence_parallel
-                           ? exposed_in_chunks_s(count * one, pass->product_s, job_.tensor_parallel)
-                           : count * one);
+    pass->tensor_s +=
+        skew + (job_.overlap_tensor ? exposed_in_chunks_s(scatter_s + gather_s, pass->product_s, job_.tensor_parallel)
+                                    : scatter_s + gather_s);
+  if (job_.overlap_tensor) into.backward.tensor_s += stack_.overlap_cost * (scatter_s + gather_s);
 }
 
 void LayerCost::add_attention(PassCosts& into) {
   const Architecture& m = job_.model;
-  const double t = job_.tensor_parallel, heads = std::max(1.0, value(m.heads) / t), dim = value(m.head_dim);
+  const double t = job_.tensor_parallel, heads = std::max(1.0, value(m.heads) / t);
+  const double dim = m.is_mla() ? value(m.head_dim + m.v_head_dim) / 2 : value(m.head_dim);
   const double kv_heads = value(kv_heads_per_gpu(m, job_.tensor_parallel));
   const double sequence = value(job_.sequence), queries = sequence / job_.context_parallel,
                sequences = value(job_.micro_batch);
   const PassCosts before = into;
-  if (job_.attention == TrainingAttention::flash) {
+  if (job_.attention != TrainingAttention::unfused) {
     // A context-parallel rank takes two slices, one from each end, so that all have the same work: the mean past is
     // half.
     const std::vector<AttentionChunk> chunks(static_cast<size_t>(job_.micro_batch),
                                              {queries, (sequence - queries) / 2});
-    const AttentionHeads shape{static_cast<int64_t>(heads), static_cast<int64_t>(kv_heads), m.head_dim,
+    const AttentionHeads shape{static_cast<int64_t>(heads), static_cast<int64_t>(kv_heads), static_cast<int64_t>(dim),
                                Precision::bf16};
-    const Price price = kernels_.prefill_attention(shape, chunks, !m.is_encoder());
+    Price price = kernels_.prefill_attention(shape, chunks, !m.is_encoder());
+    if (job_.attention == TrainingAttention::flash_2) price.seconds *= stack_.flash_2;
+    const double flops = 4 * sequences * heads * dim * queries * (m.is_encoder() ? sequence : sequence / 2);
     // Tables are of 16-bit values; wider ones go at the ratio of the rates.
     const double wider =
         kernels_.gpu().matrix_flops_per_s(Precision::bf16) /
         std::min(kernels_.gpu().matrix_flops_per_s(Precision::bf16), kernels_.gpu().matrix_flops_per_s(job_.precision));
-    const double seconds = price.seconds * wider / stack_.sustained_matmul;
-    coverage_s_[static_cast<size_t>(price.coverage)] += seconds;
+    const double seconds = wider * sustained_seconds(price, flops, Precision::bf16);
     into.forward.compute_s += seconds;
     into.backward.compute_s += stack_.flash_backward * seconds;
   } else {
@@ -191,9 +271,8 @@ void LayerCost::add_attention(PassCosts& into) {
   }
   const double forward_s = into.forward.compute_s - before.forward.compute_s,
                backward_s = into.backward.compute_s - before.backward.compute_s;
-  const double q = heads * dim, kv = kv_heads * dim;
-  add_traffic(into, stack_.layout, tokens_ * (q + 2 * kv));
-  if (m.positions == Positions::rotary) add_traffic(into, stack_.rope, tokens_ * (q + kv));
+  add_traffic(into, stack_.layout, tokens_ * widths_.all());
+  if (m.positions == Positions::rotary) add_traffic(into, stack_.rope, tokens_ * widths_.rotated);
   if (job_.context_parallel > 1) {
     // Keys and values of the whole sequence are gathered; their gradients are scattered back.
     const double bytes = traffic().context_bytes;
@@ -207,56 +286,82 @@ void LayerCost::add_attention(PassCosts& into) {
   }
 }
 
-void LayerCost::add_feed_forward(PassCosts& into) {
+// Selective recomputation makes keys, values and queries again from what latent attention keeps of a token.
+void LayerCost::add_attention_products(PassCosts& into) {
   const Architecture& m = job_.model;
-  const double t = job_.tensor_parallel, ffn = value(m.ffn) / t;
-  const bool gated = m.activation == Activation::gated;
-  const double up = gated ? 2 * ffn : ffn;
-  if (!m.is_moe()) {
-    add_product(into, tokens_, up, hidden_);
-    add_product(into, tokens_, hidden_, ffn);
-    add_light(into, gated ? stack_.gated : stack_.plain, tokens_ * ffn);
-    return;
+  for (const auto& matrix : attention_matrices(m, job_.tensor_parallel)) {
+    const double before = into.forward.compute_s;
+    add_split_product(into, matrix.n, matrix.k, matrix.n != hidden_);
+    const bool expands = m.is_mla() && (matrix.k == value(m.kv_lora_rank) || matrix.k == value(m.q_lora_rank));
+    if (expands && job_.attention != TrainingAttention::unfused)
+      into.forward.selective_s += into.forward.compute_s - before;
   }
-  // Router, then each expert's products over its share of the tokens that this GPU's experts get, routing taken as
-  // even.
+  if (m.is_mla())
+    add_light(into, stack_.norm, tokens_ * (widths_.latent - value(m.qk_rope_head_dim)));  // of both latents
+}
+
+// A feed-forward that every token passes.
+void LayerCost::add_dense(PassCosts& into, int64_t width) {
+  if (width == 0) return;
+  for (const auto& matrix : feed_forward_matrices(job_.model, width, job_.tensor_parallel))
+    add_split_product(into, matrix.n, matrix.k, matrix.n != hidden_);
+  add_light(into, job_.model.activation == Activation::gated ? stack_.gated : stack_.plain,
+            tokens_ * value(width) / job_.tensor_parallel);
+}
+
+// Router, then each expert's products over its share of the tokens that this GPU's experts get, routing taken as even.
+void LayerCost::add_experts(PassCosts& into) {
+  const Architecture& m = job_.model;
   const double ep = job_.expert_parallel, local = value(m.experts) / ep, routed = tokens_ * value(m.experts_per_token);
-  add_product(into, tokens_, value(m.experts), hidden_);
+  add_product(into, tokens_, value(m.experts), hidden_, unquantised(job_.precision));
   PassCosts expert;
   const double rows = std::max(1.0, std::round(routed / local));
-  add_product(expert, rows, up, hidden_);
-  add_product(expert, rows, hidden_, ffn);
+  for (const auto& matrix : feed_forward_matrices(m, m.ffn, job_.tensor_parallel))
+    add_product(expert, rows, matrix.n, matrix.k, job_.precision);
   into.forward += expert.forward.times(local);
   into.backward += expert.backward.times(local);
-  add_light(into, gated ? stack_.gated : stack_.plain, routed * ffn);
-  add_traffic(into, {4, 4}, routed * hidden_);  // tokens gathered for their experts, and their results summed
+  add_light(into, m.activation == Activation::gated ? stack_.gated : stack_.plain,
+            routed * value(m.ffn) / job_.tensor_parallel);
+  // Tokens gathered for their experts, in the format they came in, and results summed.
+  const double moved = 2 * dispatch_bytes() / width_bytes_ + 2;
+  add_traffic(into, {moved, moved}, routed * hidden_);
   if (job_.expert_parallel > 1) {
-    // Dispatch and combine; every tensor rank moves its share of the hidden width.
-    const double one = network_.seconds(CollectiveKind::all_to_all, expert_group(), traffic().expert_bytes) +
-                       skew_s(job_.expert_parallel);
-    for (PassCost* pass : {&into.forward, &into.backward}) pass->expert_s += 2 * one;
+    // Backward sends gradients as forward sends tokens: out in the dispatch's format, and back in 16 bits.
+    const double both = exchange(dispatch_bytes()).seconds + exchange(width_bytes_).seconds;
+    for (PassCost* pass : {&into.forward, &into.backward}) pass->expert_s += both + 2 * skew_s(job_.expert_parallel);
   }
 }
 
-PassCosts LayerCost::layer_costs() {
+PassCosts LayerCost::layer_costs(LayerKind kind) {
   const Architecture& m = job_.model;
-  const double t = job_.tensor_parallel;
-  const double q = value(m.q_width()) / t, kv = value(kv_heads_per_gpu(m, job_.tensor_parallel) * m.head_dim);
   PassCosts costs;
-  add_product(costs, tokens_, q + 2 * kv, hidden_);
-  add_product(costs, tokens_, hidden_, q);
+  add_attention_products(costs);
   add_attention(costs);
-  add_feed_forward(costs);
-  add_casts(costs);
+  if (kind == LayerKind::moe) {
+    add_experts(costs);
+    add_dense(costs, m.shared_ffn);
+  } else {
+    add_dense(costs, m.ffn_of(kind));
+  }
+  add_casts(costs, kind);
   const double values = tokens_ * hidden_ * outside_;
   const double dropout = m.linear_bias ? stack_.dropout_values : 0;
   add_light(costs, stack_.norm, 2 * values);
   add_traffic(costs, {stack_.residual.forward + dropout, stack_.residual.backward + dropout}, 2 * values);
   add_tensor_collectives(costs, 2);
+  const bool exchanges = job_.expert_parallel > 1 && kind == LayerKind::moe;
   const double collectives =
-      (job_.tensor_parallel > 1 ? 2 : 0) + (job_.context_parallel > 1 ? 1 : 0) + (job_.expert_parallel > 1 ? 2 : 0);
+      (job_.tensor_parallel > 1 ? 2 : 0) + (job_.context_parallel > 1 ? 1 : 0) + (exchanges ? 2 : 0);
   add_launches(costs.forward, stack_.forward_launch_s, collectives);
   add_launches(costs.backward, stack_.backward_launch_s, collectives);
+  return costs;
+}
+
+// Two norms, and the product that makes one hidden state of the layer's result and the next token's embedding.
+PassCosts LayerCost::prediction_costs() {
+  PassCosts costs;
+  add_product(costs, tokens_, hidden_, 2 * hidden_ / job_.tensor_parallel, job_.precision);
+  add_traffic(costs, stack_.norm, 2 * tokens_ * hidden_ * outside_);
   return costs;
 }
 
@@ -274,7 +379,7 @@ PassCosts LayerCost::head_costs() {
   if (job_.model.is_encoder()) return costs;
   const double vocabulary = job_.tensor_parallel == 1 ? value(job_.model.vocabulary)
                                                       : value(vocabulary_per_gpu(job_.model, job_.tensor_parallel));
-  add_product(costs, tokens_, vocabulary, hidden_);
+  add_product(costs, tokens_, vocabulary, hidden_, unquantised(job_.precision));
   add_traffic(costs, stack_.norm, tokens_ * hidden_ * outside_);
   // The loss computes in fp32 whatever the products' format: bytes are given, not values.
   const double loss_s =
@@ -290,15 +395,15 @@ PassCosts LayerCost::head_costs() {
   return costs;
 }
 
-PassCost LayerCost::recomputed() const {
+PassCost LayerCost::recomputed(LayerKind kind) const {
   switch (job_.recompute) {
     case Recompute::none:
       return {};
     case Recompute::full:
-      return layer_.forward;
+      return layer(kind).forward;
     case Recompute::selective: {
       PassCost again;
-      again.compute_s = layer_.forward.selective_s;
+      again.compute_s = layer(kind).forward.selective_s;
       return again;
     }
   }

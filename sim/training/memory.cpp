@@ -15,20 +15,32 @@ double value(int64_t count) {
 }
 
 // One layer's parameters on one GPU: everything but the feed-forward of experts, and that.
-StageParameters layer_parameters_per_gpu(const TrainingJob& job) {
+StageParameters layer_parameters_per_gpu(const TrainingJob& job, LayerKind kind) {
   const Architecture& m = job.model;
-  const double t = job.tensor_parallel, hidden = value(m.hidden);
-  const double matrices = (m.activation == Activation::gated ? 3 : 2) * hidden * value(m.ffn);
-  const double kv = value(kv_heads_per_gpu(m, job.tensor_parallel) * m.head_dim);
+  const int t = job.tensor_parallel;
+  const auto feed_forward = [&](int64_t width) { return parameters_of(feed_forward_matrices(m, width, t)); };
   StageParameters p;
-  p.shared = 2 * hidden * value(m.q_width()) / t + 2 * hidden * kv + 4 * hidden;  // norms are replicated
-  if (m.is_moe()) {
-    p.shared += hidden * value(m.experts);
-    p.experts = matrices * value(m.experts) / job.expert_parallel / t;
+  p.shared = parameters_of(attention_matrices(m, t)) + 4 * value(m.hidden);  // norms are replicated
+  if (kind == LayerKind::moe) {
+    p.shared += value(m.hidden) * value(m.experts) + feed_forward(m.shared_ffn);
+    p.experts = feed_forward(m.ffn) * value(m.experts) / job.expert_parallel;
   } else {
-    p.shared += matrices / t;
+    p.shared += feed_forward(m.ffn_of(kind));
   }
   return p;
+}
+
+StageParameters layers_parameters(const TrainingJob& job, const PositionLayers& layers) {
+  StageParameters sum;
+  for (const auto kind : {LayerKind::dense, LayerKind::moe}) {
+    if (layers.of(kind) == 0) continue;
+    const auto layer = layer_parameters_per_gpu(job, kind);
+    sum.shared += layers.of(kind) * layer.shared;
+    sum.experts += layers.of(kind) * layer.experts;
+  }
+  // A prediction module's own product; embedding and head are the model's.
+  sum.shared += layers.mtp * (2 * value(job.model.hidden) / job.tensor_parallel + 3) * value(job.model.hidden);
+  return sum;
 }
 
 // Positions of the pipeline that a stage holds weights of.
@@ -56,51 +68,62 @@ double logits_bytes(const TrainingJob& job, const TrainingStack& stack) {
 
 }  // namespace
 
+StageParameters position_parameters(const TrainingJob& job, const PositionLayers& layers, bool first, bool last) {
+  const Architecture& m = job.model;
+  const double outer = value(vocabulary_per_gpu(m, job.tensor_parallel)) * value(m.hidden);
+  StageParameters sum = layers_parameters(job, layers);
+  if (first) sum.shared += outer;
+  if (first && m.positions == Positions::learned) sum.shared += value(m.max_positions) * value(m.hidden);
+  // Tied embeddings are kept on both ends of a pipeline.
+  if (last && !m.is_encoder() && !(m.tied_embeddings && first)) sum.shared += outer;
+  return sum;
+}
+
 StageParameters stage_parameters(const TrainingJob& job, int stage) {
-  const auto split = layers_by_position(job.model.layers, position_count(job));
-  const auto layer = layer_parameters_per_gpu(job);
-  const double outer = value(vocabulary_per_gpu(job.model, job.tensor_parallel)) * value(job.model.hidden);
+  const auto split = position_layers(job, position_count(job));
   const int last = position_count(job) - 1;
   StageParameters sum;
   for (const int p : positions_of(job, stage)) {
-    sum.shared += value(split[static_cast<size_t>(p)]) * layer.shared;
-    sum.experts += value(split[static_cast<size_t>(p)]) * layer.experts;
-    if (p == 0) {
-      sum.shared += outer;
-      if (job.model.positions == Positions::learned)
-        sum.shared += value(job.model.max_positions) * value(job.model.hidden);
-    }
-    // Tied embeddings are kept on both ends of a pipeline.
-    if (p == last && !job.model.is_encoder() && !(job.model.tied_embeddings && p == 0)) sum.shared += outer;
+    const auto held = position_parameters(job, split[static_cast<size_t>(p)], p == 0, p == last);
+    sum.shared += held.shared;
+    sum.experts += held.experts;
   }
   return sum;
 }
 
 double layer_activation_bytes(const TrainingJob& job, const TrainingStack& stack) {
+  return layer_activation_bytes(job, stack, last_kind(job.model));
+}
+
+double layer_activation_bytes(const TrainingJob& job, const TrainingStack& stack, LayerKind kind) {
   const Architecture& m = job.model;
   const double tokens = job.micro_batch_tokens(), t = job.tensor_parallel, hidden = value(m.hidden);
-  const double w = job.parameter_bytes() == 4 ? 4 : 2;   // activations stay in 16 bits under fp8
-  const double outside = job.sequence_parallel ? t : 1;  // what tensor parallelism leaves whole
+  const double w = job.parameter_bytes() == 4 ? 4 : 2;        // activations stay in 16 bits under fp8
+  const double in = job.precision == Precision::fp8 ? 1 : w;  // but for what its products read
+  const double outside = job.sequence_parallel ? t : 1;       // what tensor parallelism leaves whole
   if (job.recompute == Recompute::full) return w * tokens * hidden / outside;
-  const bool drops = m.linear_bias && stack.dropout_values > 0;
-  const double q = value(m.q_width()) / t, kv = value(kv_heads_per_gpu(m, job.tensor_parallel) * m.head_dim);
-  const double copies = m.is_moe() ? value(m.experts_per_token) : 1;
-  const double ffn = value(m.ffn) / t * copies;
+  const bool drops = m.linear_bias && stack.dropout_values > 0, moe = kind == LayerKind::moe;
+  const AttentionWidths a = attention_widths(m, job.tensor_parallel);
+  const double copies = moe ? value(m.experts_per_token) : 1;
+  const double ffn = (moe ? value(m.ffn) * copies + value(m.shared_ffn) : value(m.ffn_of(kind))) / t;
 
-  // Selective recomputation: with scores in memory, those; else what norms and activation functions made.
-  const bool light = job.recompute == Recompute::selective && job.attention == TrainingAttention::flash;
+  // Selective recomputation: with scores in memory, those; else what norms and activation functions made, and of latent
+  // attention the queries, keys and values. Tokens that came from other GPUs are kept.
+  const bool light = job.recompute == Recompute::selective && job.attention != TrainingAttention::unfused;
   double bytes = 2 * (light ? w : stack.norm_bytes * w / 2) * hidden / outside;  // inputs of the two norms
-  if (!light)  // inputs of the first products of each half
-    bytes += 2 * w * hidden / outside * (m.is_moe() ? (1 + copies) / 2 : 1);
+  if (!light) bytes += 2 * in * hidden / outside;  // inputs of the first products of each half
+  if (moe) bytes += in * (copies - (light ? 0 : 1)) * hidden / outside;
   if (drops) bytes += 2 * hidden / outside;  // two dropout masks of one byte
-  bytes += w * (q + 2 * kv) + w * q;         // q, k, v; attention's result
+  bytes += w * (light && m.is_mla() ? a.latent : a.all() + a.latent);
+  bytes += w * a.result;
   const double kept = m.activation == Activation::gated ? stack.ffn_values : 2;
-  bytes += w * ffn * (light ? std::min(kept, m.activation == Activation::gated ? 2.0 : 1.0) : kept);
+  const double kept_bytes = job.kept_precision == Precision::fp8 ? 1 : w;
+  bytes += kept_bytes * ffn * (light ? std::min(kept, m.activation == Activation::gated ? 2.0 : 1.0) : kept);
   double sum = tokens * bytes;
   if (job.attention == TrainingAttention::unfused && job.recompute == Recompute::none) {
     const double scores = value(m.heads) / t * tokens * value(job.sequence);
     sum += scores * (2 * w + (drops ? 1 : 0));  // softmax's result, dropout's result and mask
-  } else if (job.attention == TrainingAttention::flash) {
+  } else if (job.attention != TrainingAttention::unfused) {
     sum += 4 * tokens * value(m.heads) / t;  // the softmax's logarithm of each row
   }
   return sum;
@@ -124,12 +147,21 @@ std::vector<int> in_flight_chunks(const TrainingJob& job) {
 
 TrainingMemory plan_training_memory(const TrainingJob& job, const TrainingStack& stack, double gpu_bytes,
                                     const std::vector<int>& in_flight) {
-  const auto split = layers_by_position(job.model.layers, position_count(job));
-  const double layers_in_chunk = value(*std::max_element(split.begin(), split.end()));
-  const double per_layer = layer_activation_bytes(job, stack);
+  const auto split = position_layers(job, position_count(job));
   TrainingJob whole = job;
   whole.recompute = Recompute::none;
-  const double recomputed = job.recompute == Recompute::full ? layer_activation_bytes(whole, stack) : 0;
+  double per_chunk = 0,
+         recomputed = 0;  // of the position that keeps most, and one layer in full while it is recomputed
+  for (const auto& layers : split) {
+    double chunk = 0;
+    for (const auto kind : {LayerKind::dense, LayerKind::moe}) {
+      if (layers.of(kind) == 0) continue;
+      chunk += layers.of(kind) * layer_activation_bytes(job, stack, kind);
+      if (job.recompute == Recompute::full)
+        recomputed = std::max(recomputed, layer_activation_bytes(whole, stack, kind));
+    }
+    per_chunk = std::max(per_chunk, chunk);
+  }
 
   TrainingMemory worst;
   for (int s = 0; s < job.pipeline_parallel; ++s) {
@@ -146,13 +178,13 @@ TrainingMemory plan_training_memory(const TrainingJob& job, const TrainingStack&
     m.gradient_bytes = sharded(Sharding::zero2) * bytes_of(job.gradient_precision);
     m.optimizer_bytes = sharded(Sharding::zero1) * optimizer_bytes_per_parameter(job);
     if (job.exchange == GradientExchange::parameter_server) m.optimizer_bytes = 0;
-    m.activation_bytes = in_flight[static_cast<size_t>(s)] * layers_in_chunk * per_layer + recomputed;
+    m.activation_bytes = in_flight[static_cast<size_t>(s)] * per_chunk + recomputed;
     if (s == job.pipeline_parallel - 1) m.activation_bytes += logits_bytes(job, stack);
     m.reserved_bytes = stack.reserved_bytes;
     // Buckets that gradients are copied into hold all of them once more.
     if (stack.bucket_values > 0 && job.sharding == Sharding::none && ranks > 1) m.gradient_bytes *= 2;
     if (job.sharding == Sharding::zero3)  // two layers' parameters gathered at a time
-      m.reserved_bytes += 2 * layer_parameters_per_gpu(job).total() * job.parameter_bytes();
+      m.reserved_bytes += 2 * layer_parameters_per_gpu(job, last_kind(job.model)).total() * job.parameter_bytes();
     m.shortfall_bytes = std::max(0.0, m.total_bytes() - gpu_bytes);
     m.fits = m.shortfall_bytes == 0;
     if (s == 0 || m.total_bytes() > worst.total_bytes()) worst = m;

@@ -20,6 +20,7 @@
 #include <string>
 #include <vector>
 
+#include "sim/training/layer_shape.hpp"
 #include "sim/training/training_job.hpp"
 #include "sim/training/training_stack.hpp"
 
@@ -32,8 +33,11 @@ struct StageParameters {
   double total() const { return shared + experts; }
 };
 StageParameters stage_parameters(const TrainingJob& job, int stage);
+// Of one position of the pipeline: its layers, and embedding or head where it has them.
+StageParameters position_parameters(const TrainingJob& job, const PositionLayers& layers, bool first, bool last);
 
-// Kept for backward by one layer for one micro-batch, on one GPU.
+// Kept for backward by one layer for one micro-batch, on one GPU; without a kind, by the model's last.
+double layer_activation_bytes(const TrainingJob& job, const TrainingStack& stack, LayerKind kind);
 double layer_activation_bytes(const TrainingJob& job, const TrainingStack& stack);
 
 struct TrainingMemory {

@@ -19,7 +19,7 @@ class Run {
         stages_(stages),
         micro_batches_(micro_batches),
         positions_(schedule.positions(stages, chunks)),
-        times_(schedule.run_times(times)),
+        times_(times.begin(), times.end()),
         transfer_s_(transfer_s),
         forward_end_(static_cast<size_t>(positions_) * static_cast<size_t>(micro_batches), -1.0),
         backward_end_(forward_end_),
@@ -36,8 +36,10 @@ class Run {
     for (bool moved = true; moved;) {
       moved = false;
       for (size_t s = 0; s < orders_.size(); ++s)
-        while (next[s] < orders_[s].size() && try_pass(static_cast<int>(s), orders_[s][next[s]])) {
-          ++next[s];
+        while (next[s] < orders_[s].size()) {
+          const size_t done = try_passes(static_cast<int>(s), std::span(orders_[s]).subspan(next[s]));
+          if (done == 0) break;
+          next[s] += done;
           moved = true;
         }
     }
@@ -69,41 +71,56 @@ class Run {
     return stage(position, micro_batch) == here ? end : end + transfer_s_;
   }
 
-  bool try_pass(int s, const Pass& pass) {
+  // When the pass's input is there, or negative; how long it takes alone, and how much less beside another.
+  struct Start {
+    double ready_s = 0, length_s = 0, saved_s = 0;
+  };
+  Start start_of(int s, const Pass& pass) const {
     const int position = position_of(s, pass), mb = pass.micro_batch;
     const PositionTime& time = times_[static_cast<size_t>(position)];
-    double ready = 0, length = 0;
+    const double forward_end = forward_end_[index(position, mb)];
     switch (pass.kind) {
       case PassKind::forward:
-        if (position > 0) ready = arrival(forward_end_, position - 1, mb, s);
-        length = time.forward_s;
-        break;
+        return {position > 0 ? arrival(forward_end_, position - 1, mb, s) : 0, time.forward_s, time.forward_saved_s};
+      case PassKind::backward_weight:
+        return {backward_end_[index(position, mb)], time.weight_s, 0};
       case PassKind::backward:
       case PassKind::backward_input:
-        ready =
-            position + 1 < positions_ ? arrival(backward_end_, position + 1, mb, s) : forward_end_[index(position, mb)];
-        if (forward_end_[index(position, mb)] < 0) ready = -1;
-        length = pass.kind == PassKind::backward ? time.backward_s : time.backward_s - time.weight_s;
-        break;
-      case PassKind::backward_weight:
-        ready = backward_end_[index(position, mb)];
-        length = time.weight_s;
         break;
     }
-    if (ready < 0) return false;
+    const double from_next = position + 1 < positions_ ? arrival(backward_end_, position + 1, mb, s) : forward_end;
+    const double weight_s = pass.kind == PassKind::backward_input ? time.weight_s : 0;
+    return {forward_end < 0 ? -1 : from_next, time.backward_s - weight_s, time.backward_saved_s};
+  }
+
+  void finish(int s, const Pass& pass, double end) {
     const auto at = static_cast<size_t>(s);
-    const double end = std::max(ready, free_s_[at]) + length;
-    free_s_[at] = end;
-    timing_.busy_s[at] += length;
+    const int position = position_of(s, pass);
     ++timing_.passes;
     if (pass.kind == PassKind::forward) {
-      forward_end_[index(position, mb)] = end;
+      forward_end_[index(position, pass.micro_batch)] = end;
       timing_.peak_in_flight[at] = std::max(timing_.peak_in_flight[at], ++in_flight_[at]);
     } else if (pass.kind != PassKind::backward_weight) {
-      backward_end_[index(position, mb)] = end;
+      backward_end_[index(position, pass.micro_batch)] = end;
       --in_flight_[at];
     }
-    return true;
+  }
+
+  // Runs the first pass, or the first two where they run beside each other; how many could run.
+  size_t try_passes(int s, std::span<const Pass> passes) {
+    const size_t count = passes[0].with_next ? 2 : 1;
+    double ready = 0, length = 0;
+    for (const Pass& pass : passes.first(count)) {
+      const Start start = start_of(s, pass);
+      if (start.ready_s < 0) return 0;
+      ready = std::max(ready, start.ready_s);
+      length += start.length_s - (count == 2 ? start.saved_s : 0);
+    }
+    const auto at = static_cast<size_t>(s);
+    free_s_[at] = std::max(ready, free_s_[at]) + length;
+    timing_.busy_s[at] += length;
+    for (const Pass& pass : passes.first(count)) finish(s, pass, free_s_[at]);
+    return count;
   }
 
   const PipelineSchedule& schedule_;

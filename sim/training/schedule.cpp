@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <array>
-#include <optional>
 
 #include "sim/base/error.hpp"
 #include "sim/base/names.hpp"
@@ -77,7 +76,6 @@ class Interleaved final : public PipelineSchedule {
 class ZeroBubble final : public PipelineSchedule {
  public:
   std::string_view name() const override { return "zero-bubble"; }
-  bool splits_backward() const override { return true; }
   std::vector<Pass> passes(int stage, int stages, int micro_batches, int) const override {
     const int warm_up = std::min(stages - stage - 1, micro_batches);
     std::vector<Pass> order;
@@ -99,12 +97,10 @@ class ZeroBubble final : public PipelineSchedule {
 };
 
 // Two pipelines over the same stages in opposite directions; the first half of the micro-batches enters at stage 0, the
-// second at stage p−1. The order is found by running passes of one unit each (forward 1, backward 1 + 1): the stage
-// takes a backward where one is ready, else a forward while at most p + 1 are in flight, else a weight gradient.
+// second at stage p−1. `near` is the direction that enters at the stage's own half, r its distance from the nearer end.
 class DualPipe final : public PipelineSchedule {
  public:
   std::string_view name() const override { return "dualpipe"; }
-  bool splits_backward() const override { return true; }
   bool overlaps_experts() const override { return true; }
   int weight_copies() const override { return 2; }
   int chunks_per_stage(int) const override { return 2; }
@@ -114,18 +110,6 @@ class DualPipe final : public PipelineSchedule {
   }
   int chunk_of(int, int, int micro_batch, int micro_batches) const override {
     return micro_batch < micro_batches / 2 ? 0 : 1;
-  }
-  // A forward of one direction runs beside the backward of the other, and both end together: each counts as half of
-  // what the stage's two positions take.
-  std::vector<PositionTime> run_times(std::span<const PositionTime> alone) const override {
-    std::vector<PositionTime> times(alone.begin(), alone.end());
-    for (size_t p = 0; p < times.size(); ++p) {
-      const PositionTime &a = alone[p], &b = alone[alone.size() - 1 - p];
-      const double weight_s = (a.weight_s + b.weight_s) / 2;
-      const double pass_s = (a.forward_s + a.backward_s + b.forward_s + b.backward_s) / 4 - weight_s / 2;
-      times[p] = {pass_s, pass_s + weight_s, weight_s};
-    }
-    return times;
   }
   std::string problem(int stages, int micro_batches, int) const override {
     if (stages % 2 != 0)
@@ -137,60 +121,45 @@ class DualPipe final : public PipelineSchedule {
     return "";
   }
   std::vector<Pass> passes(int stage, int stages, int micro_batches, int) const override {
-    return all_passes(stages, micro_batches)[static_cast<size_t>(stage)];
-  }
-
-  std::vector<std::vector<Pass>> all_passes(int stages, int micro_batches) const {
-    const int half = micro_batches / 2;
-    struct Stage {
-      std::array<int, 2> next_forward{}, next_backward{}, forwards_in{}, backwards_in{};  // by direction
-      std::vector<Pass> owed;
-      size_t owed_done = 0;
-      int in_flight = 0;
+    const int half_stages = stages / 2, r = std::min(stage, stages - 1 - stage), fill = half_stages - r - 1;
+    const int near = stage < half_stages ? 0 : 1, far = 1 - near, half = micro_batches / 2;
+    std::vector<Pass> order;
+    std::array<int, 2> forwards{}, backwards{};  // done, by direction
+    size_t owed_done = 0;
+    std::vector<Pass> owed;  // weight gradients
+    const auto forward = [&](int d, bool with_next = false) {
+      order.push_back({PassKind::forward, d, d * half + forwards[static_cast<size_t>(d)]++, with_next});
     };
-    std::vector<Stage> state(static_cast<size_t>(stages));
-    std::vector<std::vector<Pass>> order(static_cast<size_t>(stages));
-    state.front().forwards_in[0] = half;
-    state.back().forwards_in[1] = half;
-    for (bool moved = true; moved;) {
-      moved = false;
-      std::vector<std::pair<int, Pass>> done;
-      for (int s = 0; s < stages; ++s) {
-        Stage& at = state[static_cast<size_t>(s)];
-        // The direction that is nearer to its end here is served first.
-        const int near = s >= stages / 2 ? 0 : 1;
-        std::optional<Pass> next;
-        for (const int d : {near, 1 - near})
-          if (!next && at.next_backward[d] < at.backwards_in[d])
-            next = Pass{PassKind::backward_input, d, d * half + at.next_backward[d]++};
-        for (const int d : {near, 1 - near})
-          if (!next && at.in_flight <= stages && at.next_forward[d] < at.forwards_in[d])
-            next = Pass{PassKind::forward, d, d * half + at.next_forward[d]++};
-        if (!next && at.owed_done < at.owed.size()) next = at.owed[at.owed_done++];
-        if (!next) continue;
-        if (next->kind == PassKind::forward) ++at.in_flight;
-        if (next->kind == PassKind::backward_input) {
-          --at.in_flight;
-          at.owed.push_back({PassKind::backward_weight, next->chunk, next->micro_batch});
-        }
-        order[static_cast<size_t>(s)].push_back(*next);
-        done.emplace_back(s, *next);
-        moved = true;
-      }
-      for (const auto& [s, pass] : done) {
-        const int d = pass.chunk, towards = d == 0 ? 1 : -1;
-        if (pass.kind == PassKind::forward) {
-          const int to = s + towards;
-          if (to < 0 || to >= stages)
-            ++state[static_cast<size_t>(s)].backwards_in[d];
-          else
-            ++state[static_cast<size_t>(to)].forwards_in[d];
-        } else if (pass.kind == PassKind::backward_input) {
-          const int to = s - towards;
-          if (to >= 0 && to < stages) ++state[static_cast<size_t>(to)].backwards_in[d];
-        }
-      }
+    const auto backward = [&](int d, bool splits = false) {
+      const int micro_batch = d * half + backwards[static_cast<size_t>(d)]++;
+      order.push_back({splits ? PassKind::backward_input : PassKind::backward, d, micro_batch});
+      if (splits) owed.push_back({PassKind::backward_weight, d, micro_batch});
+    };
+    const auto weight = [&] { order.push_back(owed[owed_done++]); };
+    const auto pair = [&](int ahead, int back) {
+      forward(ahead, true);
+      backward(back);
+    };
+    for (int i = 0; i < 2 * fill; ++i) forward(near);
+    for (int i = 0; i <= r; ++i) forward(near), forward(far);
+    for (int i = 0; i < fill; ++i) backward(far, true), weight(), forward(far);
+    for (int i = 0; i < half - stages + r + 1; ++i) {
+      if (i == 0 && fill == 0)
+        forward(near), backward(far);  // the middle stages: apart, for a shorter bubble
+      else
+        pair(near, far);
+      pair(far, near);
     }
+    for (int i = 0; i < fill; ++i) backward(far), pair(far, near);
+    bool splits = false;
+    for (int i = 0; i <= r; ++i) {
+      if (i == (r + 1) / 2 && r % 2 == 1) splits = true;
+      backward(far, splits);
+      if (i == (r + 1) / 2 && r % 2 == 0) splits = true;
+      backward(near, splits);
+    }
+    for (int i = 0; i < fill; ++i) weight(), backward(near, true);
+    while (owed_done < owed.size()) weight();
     return order;
   }
 };

@@ -9,11 +9,14 @@
 //   interleaved  1f1b over v chunks of layers a stage (Narayanan et al. 2021, arXiv 2104.04473)
 //   zero-bubble  1f1b with the backward split into input and weight gradients, the weights' moved into the bubble
 //                (ZB-H1 of Qi et al. 2023, arXiv 2401.10241): the same memory as 1f1b
-//   dualpipe     micro-batches enter at both ends, each stage holds two chunks (DeepSeek-V3, arXiv 2412.19437)
+//   dualpipe     micro-batches enter at both ends, each stage holds two chunks, and a forward of one direction runs
+//                beside a backward of the other, which hides what their exchanges with experts take (DeepSeek-V3, arXiv
+//                2412.19437, section 3.2.1; the order is that of DeepSeek's own code, github.com/deepseek-ai/DualPipe)
 //
 // Bubble ÷ compute, passes of equal length on every stage: gpipe and 1f1b (p−1)/m, interleaved (p−1)/(v m), zero-bubble
-// about a third of 1f1b's; as a share of the step (p−1)/(m+p−1). Units: seconds, counts. Errors: Error(bad_input) for
-// an unknown name; schedule_problem() says what a schedule cannot divide. Tested by
+// about a third of 1f1b's; as a share of the step (p−1)/(m+p−1); dualpipe at most (p/2−1)(f&b + b − 3w) seconds for
+// forwards f, backwards b with weight gradients w in them, and pairs f&b. Units: seconds, counts. Errors:
+// Error(bad_input) for an unknown name; schedule_problem() says what a schedule cannot divide. Tested by
 // tests/analytic/training_schedule_test.cpp.
 
 #include <cstdint>
@@ -31,12 +34,14 @@ struct Pass {
   PassKind kind = PassKind::forward;
   int32_t chunk = 0;  // of the stage's own chunks
   int32_t micro_batch = 0;
+  bool with_next = false;  // this forward and the backward after it run beside each other
 };
 
 // How long the passes of one position of the pipeline take. `backward_s` is the whole backward; `weight_s` is the part
 // of it that needs no input from the next stage and is needed by none.
 struct PositionTime {
   double forward_s = 0, backward_s = 0, weight_s = 0;
+  double forward_saved_s = 0, backward_saved_s = 0;  // less, where it runs beside one of the other kind
 };
 
 class PipelineSchedule {
@@ -54,14 +59,8 @@ class PipelineSchedule {
   virtual int chunks_per_stage(int virtual_stages) const { return virtual_stages; }
   // Copies of the model's weights that a stage holds (2 for dualpipe).
   virtual int weight_copies() const { return 1; }
-  // Whether the weight gradient is a pass of its own.
-  virtual bool splits_backward() const { return false; }
-  // Whether collectives between experts run under the passes of the other direction.
+  // Whether some forwards run beside backwards, which hide each other's exchanges with experts.
   virtual bool overlaps_experts() const { return false; }
-  // The passes' times as the schedule runs them: its own where passes run one after the other.
-  virtual std::vector<PositionTime> run_times(std::span<const PositionTime> alone) const {
-    return {alone.begin(), alone.end()};
-  }
   // What is wrong with these counts, or "".
   virtual std::string problem(int stages, int micro_batches, int virtual_stages) const;
 };

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "sim/training/layer_shape.hpp"
 #include "sim/training/sharding.hpp"
 
 namespace dssim {
@@ -15,16 +16,29 @@ double value(int64_t count) {
 
 // Parameters of matrix products that one token passes through: layers and head.
 double product_parameters(const Architecture& m, bool layers_only) {
-  const double hidden = value(m.hidden);
-  const double matrices = (m.activation == Activation::gated ? 3 : 2) * hidden * value(m.ffn);
-  double layer = 2 * hidden * value(m.q_width()) + 2 * hidden * value(m.kv_width());
-  layer += m.is_moe() ? matrices * value(m.experts_per_token) + hidden * value(m.experts) : matrices;
-  return value(m.layers) * layer + (layers_only || m.is_encoder() ? 0 : hidden * value(m.vocabulary));
+  const auto feed_forward = [&](int64_t width) { return parameters_of(feed_forward_matrices(m, width, 1)); };
+  double sum = value(m.layers) * parameters_of(attention_matrices(m, 1));
+  if (m.is_moe())
+    sum += value(m.layers_of(LayerKind::moe)) * (feed_forward(m.ffn) * value(m.experts_per_token) +
+                                                 feed_forward(m.shared_ffn) + value(m.hidden) * value(m.experts));
+  sum += value(m.layers_of(LayerKind::dense)) * feed_forward(m.ffn_of(LayerKind::dense));
+  return sum + (layers_only || m.is_encoder() ? 0 : value(m.hidden) * value(m.vocabulary));
 }
 
 // FLOPs of scores and of their product with the values, forward, one token of a sequence this long.
 double attention_flops(const TrainingJob& job) {
-  return 4 * value(job.model.layers) * value(job.model.q_width()) * value(job.sequence);
+  const Architecture& m = job.model;
+  return 2 * value(m.layers) * value(m.q_width() + m.attended_width()) * value(job.sequence);
+}
+
+// What prediction modules add, forward and backward: a layer, their product and the head.
+double prediction_flops(const TrainingJob& job) {
+  Architecture one = job.model;
+  one.layers = 1;
+  one.dense_layers = 0;
+  const double hidden = value(one.hidden);
+  return job.mtp * (6 * (product_parameters(one, false) + 2 * hidden * hidden) +
+                    3 * attention_flops(job) / value(job.model.layers));
 }
 
 // Bytes the optimizer moves per parameter it updates: gradient, moments and weights read, moments and weights written.
@@ -60,7 +74,11 @@ double hardware_flops_per_step(const TrainingJob& job) {
   if (job.recompute == Recompute::full) again = 2 * product_parameters(job.model, true) + attention_flops(job);
   if (job.recompute == Recompute::selective && job.attention == TrainingAttention::unfused)
     again = attention_flops(job);
-  return model_flops_per_step(job) + job.tokens_per_step() * again;
+  if (job.recompute == Recompute::selective && job.attention != TrainingAttention::unfused && job.model.is_mla())
+    for (const auto& matrix : attention_matrices(job.model, 1))
+      if (matrix.k == value(job.model.kv_lora_rank) || matrix.k == value(job.model.q_lora_rank))
+        again += 2 * value(job.model.layers) * matrix.parameters();
+  return model_flops_per_step(job) + job.tokens_per_step() * (again + prediction_flops(job));
 }
 
 double exposed_seconds(double exchange_s, double window_s, double buckets) {
@@ -78,7 +96,7 @@ class StepPredictor::Builder {
         schedule_(find_schedule(job.schedule)),
         stages_(job.pipeline_parallel),
         chunks_(schedule_.chunks_per_stage(job.virtual_stages)),
-        layers_(layers_by_position(job.model.layers, schedule_.positions(stages_, chunks_))),
+        layers_(position_layers(job, schedule_.positions(stages_, chunks_))),
         cost_(job, owner.stack_, owner.kernels_, owner.groups_) {}
 
   TrainingStep build() {
@@ -94,8 +112,9 @@ class StepPredictor::Builder {
 
  private:
   struct Position {
-    PassCost forward, backward, again;               // again: recomputed in backward
-    double forward_data_s = 0, backward_data_s = 0;  // shards gathered or scattered in each micro-batch
+    PassCost forward, backward, again;                 // again: recomputed in backward
+    double forward_saved_s = 0, backward_saved_s = 0;  // beside a pass of the other kind
+    double forward_data_s = 0, backward_data_s = 0;    // shards gathered or scattered in each micro-batch
   };
 
   GroupNetwork& groups() { return owner_.groups_; }
@@ -107,24 +126,29 @@ class StepPredictor::Builder {
 
   void fill_positions() {
     for (size_t p = 0; p < layers_.size(); ++p) {
-      const double layers = value(layers_[p]);
+      const double layers = layers_[p].all();
       Position at;
-      at.forward = cost_.layer().forward.times(layers);
-      at.backward = cost_.layer().backward.times(layers);
-      at.again = cost_.recomputed().times(layers);
+      for (const auto kind : {LayerKind::dense, LayerKind::moe}) {
+        const double count = layers_[p].of(kind);
+        at.forward += cost_.layer(kind).forward.times(count);
+        at.backward += cost_.layer(kind).backward.times(count);
+        at.again += cost_.recomputed(kind).times(count);
+      }
       if (p == 0) {
         at.forward += cost_.embedding().forward;
         at.backward += cost_.embedding().backward;
       }
       if (p + 1 == layers_.size()) {
-        at.forward += cost_.head().forward;
-        at.backward += cost_.head().backward;
+        for (const PassCosts& costs : {cost_.head().times(1 + job_.mtp), cost_.prediction().times(job_.mtp)}) {
+          at.forward += costs.forward;
+          at.backward += costs.backward;
+        }
       }
       if (job_.micro_batches() > 1) {
-        const auto held = stage_parameters(job_, 0);
-        at.backward.compute_s += accumulation_seconds(held.total() * layers / layers_on_stage(), at.backward.weight_s);
+        const auto held = position_parameters(job_, layers_[p], p == 0, p + 1 == layers_.size());
+        at.backward.compute_s += accumulation_seconds(held.total(), at.backward.weight_s);
       }
-      if (schedule_.overlaps_experts()) hide_experts(at);
+      if (schedule_.overlaps_experts()) save_beside(at);
       add_shards(at, layers);
       positions_.push_back(at);
     }
@@ -137,22 +161,34 @@ class StepPredictor::Builder {
     const double pass_s = moved_seconds(bytes_of(job_.gradient_precision) * kept);
     return owner_.stack_.fused_accumulation ? std::max(0.0, 2 * pass_s - products_s) : 3 * pass_s;
   }
-  // Of the first stage.
+  // Positions of the pipeline that the first stage holds.
+  std::vector<size_t> first_stage() const {
+    if (schedule_.weight_copies() > 1) return {0, layers_.size() - 1};
+    std::vector<size_t> held;
+    for (size_t p = 0; p < layers_.size(); p += static_cast<size_t>(stages_)) held.push_back(p);
+    return held;
+  }
   double layers_on_stage() const {
     double held = 0;
-    for (size_t p = 0; p < layers_.size(); p += static_cast<size_t>(stages_)) held += value(layers_[p]);
+    for (const size_t p : first_stage()) held += layers_[p].all();
     return held;
   }
 
-  // The passes of the other direction run beside the all-to-alls: only what exceeds their compute is left.
-  static void hide_experts(Position& at) {
-    at.forward.expert_s = std::max(0.0, at.forward.expert_s - at.backward.compute_s);
-    at.backward.expert_s = std::max(0.0, at.backward.expert_s - at.forward.compute_s);
+  // Where a forward and a backward run beside each other, the exchange of each with its experts is hidden by the
+  // other's compute, which has the multiprocessors that are set aside for exchanges less.
+  void save_beside(Position& at) const {
+    const double sms = value(owner_.cluster_.gpu.sms), taken = owner_.stack_.exchange_sms;
+    const double longer = sms > taken ? taken / (sms - taken) : 0;
+    const auto saved = [&](const PassCost& own, const PassCost& other) {
+      return std::max(0.0, std::min(own.expert_s, other.compute_s) - longer * own.compute_s);
+    };
+    at.forward_saved_s = saved(at.forward, at.backward);
+    at.backward_saved_s = saved(at.backward, at.forward);
   }
 
   // ZeRO-2 and 3: in each micro-batch gradients are scattered behind the layer that made them, and under ZeRO-3 each
-  // layer's shards gathered one layer ahead, forward and again backward, each with a copy between the collective's buffer
-  // and the tensors (also in a group of one).
+  // layer's shards gathered one layer ahead, forward and again backward, each with a copy between the collective's
+  // buffer and the tensors (also in a group of one).
   void add_shards(Position& at, double layers) {
     if (job_.sharding < Sharding::zero2 || layers == 0) return;
     const auto parameters = stage_parameters(job_, 0);
@@ -215,7 +251,8 @@ class StepPredictor::Builder {
     fill_positions();
     std::vector<PositionTime> times;
     for (const auto& at : positions_)
-      times.push_back({forward_s(at), backward_s(at), std::min(at.backward.weight_s, backward_s(at))});
+      times.push_back({forward_s(at), backward_s(at), std::min(at.backward.weight_s, backward_s(at)),
+                       at.forward_saved_s, at.backward_saved_s});
     const int micro_batches = static_cast<int>(job_.micro_batches());
     const auto timing = run_pipeline_collapsed(schedule_, stages_, micro_batches, chunks_, times, transfer_s());
     step.passes = timing.passes;
@@ -227,6 +264,11 @@ class StepPredictor::Builder {
                             ? static_cast<long>(p) == busiest || static_cast<long>(positions_.size() - 1 - p) == busiest
                             : static_cast<long>(p) % stages_ == busiest;
       if (here) add_work(parts, positions_[p], half * micro_batches);
+    }
+    // What pairs of passes hid.
+    if (schedule_.overlaps_experts()) {
+      const double saved_s = parts.total_s() - timing.busy_s[static_cast<size_t>(busiest)];
+      parts.expert_s = std::max(0.0, parts.expert_s - saved_s);
     }
     parts.pipeline_bubble_s = std::max(0.0, timing.makespan_s - timing.busy_s[static_cast<size_t>(busiest)]);
     busy_s_ = timing.busy_s[static_cast<size_t>(busiest)];
@@ -247,7 +289,7 @@ class StepPredictor::Builder {
   void add_gradients(StepParts& parts) {
     const auto parameters = stage_parameters(job_, 0);
     double window_s = 0, forward_window_s = 0;
-    for (size_t p = 0; p < positions_.size(); p += static_cast<size_t>(stages_)) {
+    for (const size_t p : first_stage()) {
       window_s += backward_s(positions_[p]);
       forward_window_s += forward_s(positions_[p]);
     }
@@ -312,7 +354,9 @@ class StepPredictor::Builder {
       owned =
           parameters.shared / job_.gradient_ranks() + parameters.experts * job_.expert_parallel / job_.gradient_ranks();
     const double bytes = job_.exchange == GradientExchange::parameter_server ? 0 : owned * optimizer_traffic(job_);
-    parts.optimizer_s = moved_seconds(bytes) + owner_.stack_.step_host_s;
+    // 8-bit products read weights in 8 bits, as they are and transposed: written once a step.
+    const double cast_bytes = job_.precision == Precision::fp8 ? 4 * parameters.total() : 0;
+    parts.optimizer_s = moved_seconds(bytes + cast_bytes) + owner_.stack_.step_host_s;
   }
 
   void add_stragglers(StepParts& parts) {
@@ -359,7 +403,7 @@ class StepPredictor::Builder {
       const bool each = e.phase == ExchangePhase::each_forward || e.phase == ExchangePhase::each_backward;
       add(groups().load(e.kind, data_group(e.experts), e.bytes), each ? micro_batches : 1);
     }
-    const double layers = layers_on_stage();
+    const double layers = layers_on_stage() / schedule_.weight_copies();  // each copy sees its share of micro-batches
     const double passes = job_.recompute == Recompute::full ? 6 : 4;
     add(groups().load(CollectiveKind::all_reduce, cost_.tensor_group(), cost_.tensor_bytes()),
         passes * layers * micro_batches);
@@ -367,8 +411,7 @@ class StepPredictor::Builder {
     const double directions = job_.recompute == Recompute::full ? 3 : 2;
     add(groups().load(CollectiveKind::all_gather, cost_.context_group(), each.context_bytes),
         directions * layers * micro_batches);
-    add(groups().load(CollectiveKind::all_to_all, cost_.expert_group(), each.expert_bytes),
-        2 * directions * layers * micro_batches);
+    for (const auto& way : {each.dispatch, each.combine}) add(way, directions * layers * micro_batches);
     if (stages_ > 1)
       add(groups().send_load(stage_stride(), sent_bytes_, false), 2 * micro_batches * job_.virtual_stages);
     step.node_link_bytes_per_s = groups().node_link_bytes_per_s();
@@ -380,7 +423,7 @@ class StepPredictor::Builder {
   const TrainingJob& job_;
   const PipelineSchedule& schedule_;
   int stages_, chunks_;
-  std::vector<int64_t> layers_;
+  std::vector<PositionLayers> layers_;
   LayerCost cost_;
   std::vector<Position> positions_;
   double busy_s_ = 0, sent_bytes_ = 0;

@@ -15,7 +15,8 @@
 // step = compute + tensor + pipeline bubble + data + expert + other, each as the busiest stage sees it; the bubble is
 // what is left of the makespan. One pipeline stands for all: replicas are alike, and links are shared with the others'
 // traffic (GroupNetwork). MFU: FLOPs the model needs (6 per parameter and token in matrix products, 12 l h s a token in
-// attention, no recomputation) ÷ (GPUs × dense rate × step); HFU counts recomputation as well. Units: SI. Errors: none;
+// attention, no recomputation) ÷ (GPUs × dense rate × step); HFU counts recomputation and
+// prediction modules as well. Units: SI. Errors: none;
 // jobs are checked by training_problem().
 
 #include <array>

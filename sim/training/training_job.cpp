@@ -31,6 +31,9 @@ ParallelProblem batch_problem(const TrainingJob& job) {
 
 ParallelProblem expert_problem(const TrainingJob& job) {
   const int ep = job.expert_parallel;
+  if (job.routed_nodes > 0 && job.dispatch != ExpertDispatch::deepep)
+    return {"routed_nodes",
+            "bounds what expert_dispatch = \"deepep\" sends: an all-to-all sends a token to each expert"};
   if (ep == 1) return {};
   if (!job.model.is_moe()) return {"expert_parallel", fmt::format("{} has no experts to spread", job.model.title)};
   if (job.model.experts % ep != 0)
@@ -60,11 +63,13 @@ ParallelProblem pipeline_problem(const TrainingJob& job) {
 }  // namespace
 
 std::vector<int64_t> layers_by_position(int64_t layers, int positions) {
-  for (int missing = 0; missing <= 2; ++missing) {
+  for (int missing = 0; missing <= 3; ++missing) {
     if ((layers + missing) % positions != 0) continue;
     std::vector<int64_t> split(static_cast<size_t>(positions), (layers + missing) / positions);
     if (missing >= 1) --split.back();
-    if (missing == 2) --split.front();
+    if (missing >= 2) --split.front();
+    if (missing == 3) --split.back();
+    if (split.back() < 0) return {};
     // At most the ends may be left with the embedding or the head alone.
     if (positions > 2 ? split[1] < 1 : split.back() < 1 || split.front() < 1) return {};
     return split;

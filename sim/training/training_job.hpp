@@ -22,16 +22,21 @@ namespace dssim {
 enum class Sharding : uint8_t { none, zero1, zero2, zero3 };
 enum class Recompute : uint8_t { none, selective, full };
 enum class Optimizer : uint8_t { adamw, adam, adamw_8bit, sgd };
-enum class TrainingAttention : uint8_t { flash, unfused };
+// flash: the quickest kernels that the stack has for the GPU; flash_2: FlashAttention-2, which Hopper could do better
+// than.
+enum class TrainingAttention : uint8_t { flash, flash_2, unfused };
 enum class GradientCompression : uint8_t { none, four_bit, powersgd };
 enum class GradientExchange : uint8_t { all_reduce, parameter_server };
+// A token is sent once for each of its experts, or once to each node and forwarded there (expert_exchange.hpp).
+enum class ExpertDispatch : uint8_t { all_to_all, deepep };
 
 inline constexpr std::string_view kShardingNames[] = {"none", "zero1", "zero2", "zero3"};
 inline constexpr std::string_view kRecomputeNames[] = {"none", "selective", "full"};
 inline constexpr std::string_view kOptimizerNames[] = {"adamw", "adam", "adamw-8bit", "sgd"};
-inline constexpr std::string_view kTrainingAttentionNames[] = {"flash", "unfused"};
+inline constexpr std::string_view kTrainingAttentionNames[] = {"flash", "flash-2", "unfused"};
 inline constexpr std::string_view kCompressionNames[] = {"none", "4bit", "powersgd"};
 inline constexpr std::string_view kExchangeNames[] = {"all-reduce", "parameter-server"};
+inline constexpr std::string_view kDispatchNames[] = {"all-to-all", "deepep"};
 
 struct TrainingJob {
   Architecture model;
@@ -49,6 +54,7 @@ struct TrainingJob {
   bool master_weights = true;                      // an fp32 copy beside 16-bit weights
 
   TrainingAttention attention = TrainingAttention::flash;
+  Precision kept_precision = Precision::bf16;  // 16 bits, or fp8: of what activation functions keep for backward
   bool sequence_parallel = false;
   bool overlap_gradients = true;   // gradient buckets are exchanged while backward still runs
   bool overlap_parameters = true;  // gathers of sharded parameters run ahead of the layer that needs them
@@ -59,6 +65,11 @@ struct TrainingJob {
   int powersgd_rank = 4;
   GradientExchange exchange = GradientExchange::all_reduce;
   int parameter_servers = 0;  // nodes beside the workers that hold the parameters
+
+  ExpertDispatch dispatch = ExpertDispatch::all_to_all;
+  Precision dispatch_precision = Precision::bf16;  // of tokens on their way to experts; fp8: and a scale for 128 values
+  int routed_nodes = 0;                            // a token's experts lie on so many nodes at most; 0: on any
+  int mtp = 0;                                     // multi-token prediction modules
 
   double input_bytes_per_sequence = 0;        // read from storage
   double input_sequences_per_s_per_node = 0;  // what a node's loaders prepare; 0: no limit
@@ -80,7 +91,8 @@ struct TrainingJob {
 
 // Layers that each position of the pipeline holds. The embedding and the head may stand for a layer each, as in Llama
 // 3: layers + 1 or + 2 may divide instead of layers; then the last, or the first and the last, hold one fewer (none, if
-// need be). Empty where the layers cannot be split.
+// need be). With layers + 3 the last holds two fewer (DeepSeek-V3's 61 layers over 16 stages, whose last has a
+// prediction module too). Empty where the layers cannot be split.
 std::vector<int64_t> layers_by_position(int64_t layers, int positions);
 
 // The first rule the job breaks, as a key of [training] and a sentence; key empty: none. Checks degrees against the

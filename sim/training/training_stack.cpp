@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/profile.hpp"
 #include "platforms/node.hpp"
 #include "sim/base/error.hpp"
 #include "sim/base/files.hpp"
@@ -39,6 +40,13 @@ Precision precision(const Config& table, std::string_view key, Precision fallbac
   return static_cast<Precision>(std::find(names.begin(), names.end(), name) - names.begin());
 }
 
+// The profile whose tables the stack's kernels are priced by.
+Profile tables_of(const std::string& gpu, const std::string& stack) {
+  const auto root = data_root() / "kernels" / "profiles";
+  Profile own(root, gpu, stack);
+  return own.kernels().empty() ? std::move(own) : Profile(root, gpu, own.kernels());
+}
+
 TrainingStack read_stack(const ProfileName& profile) {
   const Config t = Config::load(training_file(profile.gpu, profile.stack).string());
   TrainingStack s;
@@ -51,14 +59,20 @@ TrainingStack read_stack(const ProfileName& profile) {
   s.collective_launch_s = t.quantity("collective_launch", Dimension::time);
   s.step_host_s = t.quantity("step_host", Dimension::time);
   s.launch_skew_s = t.quantity("launch_skew", Dimension::time, 0);
-  s.sustained_matmul = t.number("sustained_matmul", {0.1, 1});
+  s.power_cap = tables_of(profile.gpu, profile.stack).power_cap();
+  s.sustained_matmul =
+      s.power_cap.acts() ? t.number("sustained_matmul", {0.1, 1}, 1) : t.number("sustained_matmul", {0.1, 1});
   s.memory_efficiency = t.number("memory_efficiency", {0.1, 1});
   s.unaligned_slowdown = t.number("unaligned_slowdown", {1, 10}, 1);
+  s.fp8_backward = t.number("fp8_backward", {1, 10}, 1);
   s.overlap_cost = t.number("overlap_cost", {0, 3}, 0);
+  s.exchange_sms = t.number("exchange_sms", {0, 1000}, 0);
   s.gpu_spread = t.number("gpu_spread", {0, 0.2}, 0);
   const std::vector<std::string> kernels(std::begin(kTrainingAttentionNames), std::end(kTrainingAttentionNames));
-  s.attention = t.choice("attention", kernels) == kernels[0] ? TrainingAttention::flash : TrainingAttention::unfused;
+  const auto attention = t.choice("attention", kernels);
+  s.attention = static_cast<TrainingAttention>(std::find(kernels.begin(), kernels.end(), attention) - kernels.begin());
   s.flash_backward = t.number("flash_backward", {1, 10}, 2.5);
+  s.flash_2 = t.number("flash_2", {1, 10}, 1);
   s.score_product = t.number("score_product", {0.05, 1}, 0.6);
   s.norm = traffic(t, "norm");
   s.residual = traffic(t, "residual");
@@ -130,10 +144,11 @@ TrainingStack load_training_stack(const Gpu& gpu, const std::string& name) {
 
 CostModel load_training_kernels(const Gpu& gpu, const TrainingStack& stack) {
   const auto all = profiles();
+  const std::string name = tables_of(stack.gpu, stack.name).stack().name;
   const bool own_stack =
-      std::any_of(all.begin(), all.end(), [&](const auto& p) { return p.gpu == gpu.name && p.stack == stack.name; });
+      std::any_of(all.begin(), all.end(), [&](const auto& p) { return p.gpu == gpu.name && p.stack == name; });
   const bool own_tables = std::any_of(all.begin(), all.end(), [&](const auto& p) { return p.gpu == gpu.name; });
-  return CostModel::load(gpu, own_stack || !own_tables ? stack.name : "");
+  return CostModel::load(gpu, own_stack || !own_tables ? name : "");
 }
 
 }  // namespace dssim

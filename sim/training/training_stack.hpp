@@ -36,11 +36,15 @@ struct TrainingStack {
       1;  // matrix rate in a long training run over that of the kernel tables (clocks under full power)
   double memory_efficiency = 1;   // bandwidth that element-wise kernels reach over the datasheet's
   double unaligned_slowdown = 1;  // matrix products with a side that is no multiple of 8 values
+  double fp8_backward = 1;        // 8-bit products of backward, accumulated exactly, over those of forward
+  PowerCap power_cap;             // what the tables' bursts lose in a run; of the GPU named above
   double overlap_cost = 0;  // compute lost per second that a collective inside the node would take, while both run
+  double exchange_sms = 0;  // multiprocessors set aside for exchanges with experts where compute runs beside them
   double gpu_spread = 0;    // relative standard deviation of GPUs' speed at the same work
 
   TrainingAttention attention = TrainingAttention::flash;
   double flash_backward = 2.5;  // backward time over forward time of FlashAttention
+  double flash_2 = 1;           // time of FlashAttention-2 over that of the tables' kernel
   double score_product = 0.6;   // unfused attention: share of the matrix rate of its batched products
 
   Traffic norm;                 // per norm, per hidden value
@@ -74,8 +78,8 @@ struct TrainingStack {
 // another was measured on this very GPU.
 TrainingStack load_training_stack(const Gpu& gpu, const std::string& name);
 
-// Kernel times to go with it: the stack's own tables where they were measured on this GPU, else the best of this GPU's
-// own, else the stack's carried over.
+// Kernel times to go with it: of the profile that the stack's stack.toml borrows from, or of its own tables; measured
+// on this GPU where there are such, else the best of this GPU's own, else carried over.
 CostModel load_training_kernels(const Gpu& gpu, const TrainingStack& stack);
 
 std::vector<std::string> training_stack_names();

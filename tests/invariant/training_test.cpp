@@ -54,6 +54,11 @@ std::vector<TrainingJob> jobs(const TrainingStack& stack) {
   list.back().model = load_model("mixtral-8x7b");
   list.back().expert_parallel = 8;
   list.push_back(base);
+  list.back().model = load_model("deepseek-v2-lite");
+  list.back().expert_parallel = 32;
+  list.back().dispatch = ExpertDispatch::deepep;
+  list.back().mtp = 1;
+  list.push_back(base);
   list.back().jitter = 0.05;
   list.back().slow_gpu = 1.2;
   list.back().input_sequences_per_s_per_node = 1;
@@ -157,7 +162,10 @@ TEST(TrainingStep, OverlappedTensorCollectivesShowAChunk) {
   const auto overlapped = predictor.predict(job);
   EXPECT_LT(overlapped.parts.tensor_s, 0.7 * plain.parts.tensor_s);
   EXPECT_GT(overlapped.parts.tensor_s, plain.parts.tensor_s / job.tensor_parallel);
-  EXPECT_DOUBLE_EQ(overlapped.parts.compute_s, plain.parts.compute_s);
+  // Products in four pieces are a little slower than whole.
+  EXPECT_GT(overlapped.parts.compute_s, plain.parts.compute_s);
+  EXPECT_LT(overlapped.parts.compute_s, 1.1 * plain.parts.compute_s);
+  EXPECT_LT(overlapped.step_s(), plain.step_s());
   job.sequence_parallel = false;  // whole all-reduces are not cut up
   const auto whole = predictor.predict(job);
   job.overlap_tensor = false;
@@ -181,7 +189,7 @@ TEST(TrainingStep, FusedAccumulationHidesBehindTheProducts) {
 }
 
 // 8-bit products save less than the products do: casts move 4 bytes for every value that no other kernel writes in 8
-// bits.
+// bits, transposes in backward 2 bytes for those that some did.
 TEST(TrainingStep, EightBitProductsPayForTheirCasts) {
   StepPredictor predictor(cluster_of("dgx-h100", 1, 8), "megatron");
   TrainingJob job = job_with_defaults(predictor.stack(), load_model("llama-3-8b"));
@@ -193,13 +201,14 @@ TEST(TrainingStep, EightBitProductsPayForTheirCasts) {
     const ClusterNetwork network(cluster);
     const CollectiveModel collectives(cluster, network);
     GroupNetwork groups(cluster, network, collectives, 1);
-    return LayerCost(job, predictor.stack(), predictor.kernels(), groups).layer();
+    return LayerCost(job, predictor.stack(), predictor.kernels(), groups).layer(LayerKind::dense);
   };
   const auto eight = cost(Precision::fp8), sixteen = cost(Precision::bf16);
   const double pass_s = 8192 * 4.0 / (predictor.cluster().gpu.memory_bytes_per_s * predictor.stack().memory_efficiency);
   const auto rest = [](const PassCost& pass) { return pass.compute_s - pass.product_s; };
   EXPECT_NEAR(rest(eight.forward) - rest(sixteen.forward), 4096 * pass_s, 1e-9);
-  EXPECT_NEAR(rest(eight.backward) - rest(sixteen.backward), (4096 + 2 * 1024 + 2 * 4096) * pass_s, 1e-9);
+  EXPECT_NEAR(rest(eight.backward) - rest(sixteen.backward),
+              (4096 + 2 * 1024 + 2 * 4096 + (2 * 4096 + 14336) / 2.0) * pass_s, 1e-9);
   EXPECT_LT(eight.forward.product_s, sixteen.forward.product_s);
 }
 

@@ -30,7 +30,15 @@ TEST(TrainingJob, LayersDivideOrLeaveTheEndsShort) {
   EXPECT_EQ(split.back(), 7);
   EXPECT_EQ(std::accumulate(split.begin(), split.end(), int64_t{0}), 126);
   EXPECT_EQ(layers_by_position(126, 128).front(), 0);  // the embedding alone
-  EXPECT_TRUE(layers_by_position(32, 7).empty());
+  // DeepSeek-V3: 61 layers over 16 stages; the last holds two fewer than the others, and a prediction module beside
+  // them.
+  const auto deepseek = layers_by_position(61, 16);
+  ASSERT_EQ(deepseek.size(), 16U);
+  EXPECT_EQ(deepseek.front(), 3);
+  EXPECT_EQ(deepseek[1], 4);
+  EXPECT_EQ(deepseek.back(), 2);
+  EXPECT_EQ(std::accumulate(deepseek.begin(), deepseek.end(), int64_t{0}), 61);
+  EXPECT_TRUE(layers_by_position(31, 7).empty());
   EXPECT_TRUE(layers_by_position(1, 2).empty());
 }
 
@@ -46,6 +54,7 @@ TEST(TrainingJob, NamesTheKeyThatBreaksARule) {
   EXPECT_EQ(key_of([](TrainingJob& j) { j.data_parallel = 5; }), "global_batch");
   EXPECT_EQ(key_of([](TrainingJob& j) { j.context_parallel = 3; }), "context_parallel");
   EXPECT_EQ(key_of([](TrainingJob& j) { j.expert_parallel = 2; }), "expert_parallel");
+  EXPECT_EQ(key_of([](TrainingJob& j) { j.routed_nodes = 4; }), "routed_nodes");
   EXPECT_EQ(key_of([](TrainingJob& j) { j.virtual_stages = 2; }), "virtual_stages");
   EXPECT_EQ(key_of([](TrainingJob& j) { j.sequence = 4096; }), "sequence");
   EXPECT_EQ(key_of([](TrainingJob& j) {
@@ -61,6 +70,23 @@ TEST(TrainingStack, TheGpusOwnOrTheMostLikeIt) {
   EXPECT_EQ(load_training_stack(load_gpu("a100-sxm-40gb"), "megatron").gpu, "a100-sxm-80gb");
   EXPECT_EQ(load_training_stack(load_gpu("h200-sxm"), "").gpu, "h200-sxm");
   EXPECT_THROW(load_training_stack(load_gpu("h100-sxm"), "megatorn"), Error);
+}
+
+TEST(TrainingStack, KernelsOfTheGpuItselfUnderItsPowerCap) {
+  const Gpu h100 = load_gpu("h100-sxm"), h200 = load_gpu("h200-sxm"), h800 = load_gpu("h800-sxm");
+  const auto megatron = load_training_stack(h100, "megatron");
+  EXPECT_TRUE(megatron.power_cap.acts());
+  EXPECT_EQ(megatron.sustained_matmul, 1);
+  EXPECT_EQ(load_training_kernels(h100, megatron).stack().name, "dssim-1");
+  EXPECT_FALSE(load_training_kernels(h100, megatron).transferred());
+  EXPECT_EQ(load_training_kernels(h200, load_training_stack(h200, "megatron")).stack().gpu, "h200-sxm");
+  // A GPU without tables takes those of the most similar one, and the cap that goes with the training figures.
+  const auto carried = load_training_stack(h800, "megatron");
+  EXPECT_TRUE(carried.power_cap.acts());
+  EXPECT_TRUE(load_training_kernels(h800, carried).transferred());
+  // Tables that were taken in long runs have it in them.
+  EXPECT_FALSE(load_training_stack(h200, "torch-2.11").power_cap.acts());
+  EXPECT_LT(load_training_stack(h200, "torch-2.11").sustained_matmul, 1);
 }
 
 TEST(TrainingStack, ExpectedMaximumOfNormalDraws) {

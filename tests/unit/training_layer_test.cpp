@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+// The matrices of a layer against the model's own count of parameters, layers by position and kind, copies of a token
+// on its way to experts, and what each choice of [training] does to a layer's cost.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+
+#include "sim/training/layer_shape.hpp"
+#include "sim/training/step.hpp"
+#include "support/training.hpp"
+
+namespace dssim {
+namespace {
+
+using test::cluster_of;
+using test::job_with_defaults;
+
+TEST(LayerShape, MatricesHoldTheLayersParameters) {
+  for (const char* name : {"llama-3-8b", "deepseek-v3", "deepseek-v2-lite", "mixtral-8x7b", "qwen1.5-moe-a2.7b"}) {
+    const Architecture m = load_model(name);
+    double sum = 0;
+    for (int64_t layer = 0; layer < m.layers; ++layer) {
+      sum += parameters_of(attention_matrices(m, 1));
+      if (m.kind_of(layer) == LayerKind::dense) {
+        sum += parameters_of(feed_forward_matrices(m, m.ffn_of(LayerKind::dense), 1));
+        continue;
+      }
+      sum += static_cast<double>(m.experts) * parameters_of(feed_forward_matrices(m, m.ffn, 1));
+      sum += parameters_of(feed_forward_matrices(m, m.shared_ffn, 1));
+    }
+    EXPECT_NEAR(sum, m.parameters() - 2.0 * static_cast<double>(m.vocabulary * m.hidden), 0.001 * m.parameters())
+        << name;
+  }
+}
+
+TEST(LayerShape, TensorRanksShareWhatBelongsToHeads) {
+  const Architecture m = load_model("deepseek-v3");
+  const auto whole = attention_matrices(m, 1), half = attention_matrices(m, 2);
+  ASSERT_EQ(whole.size(), 5U);  // q_a, q_b, kv_a, kv_b, o
+  const double latents = whole[0].parameters() + whole[2].parameters();
+  EXPECT_DOUBLE_EQ(parameters_of(half), (parameters_of(whole) - latents) / 2 + latents);
+  const auto widths = attention_widths(m, 1);
+  EXPECT_EQ(widths.q, 128 * 192);
+  EXPECT_EQ(widths.k, 128 * 192);
+  EXPECT_EQ(widths.v, 128 * 128);
+  EXPECT_EQ(widths.result, 128 * 128);
+  EXPECT_EQ(widths.latent, 1536 + 512 + 64);
+}
+
+TEST(LayerShape, DenseLayersComeFirstAndPredictionLast) {
+  TrainingJob job;
+  job.model = load_model("deepseek-v3");
+  job.mtp = 1;
+  const auto layers = position_layers(job, 16);
+  EXPECT_EQ(layers.front().dense, 3);
+  EXPECT_EQ(layers.front().moe, 0);
+  EXPECT_EQ(layers[1].moe, 4);
+  EXPECT_EQ(layers.back().moe, 3);  // two, and the module's
+  EXPECT_EQ(layers.back().mtp, 1);
+}
+
+TEST(ExpertExchange, CopiesOfAToken) {
+  // One expert: one GPU, on the token's own node once in so many.
+  const auto one = token_copies(1, 64, 8, 0);
+  EXPECT_NEAR(one.over_nic, 7.0 / 8, 1e-12);
+  EXPECT_NEAR(one.over_node_links, 7.0 / 8, 1e-12);
+  // In one node nothing goes over the NIC.
+  EXPECT_EQ(token_copies(8, 8, 8, 0).over_nic, 0);
+  // Eight experts on at most four of eight nodes reach 4 (1 − 0.75⁸) = 3.6 of them, one in eight the token's own;
+  // without the bound 8 (1 − 0.875⁸) = 5.25.
+  EXPECT_NEAR(token_copies(8, 64, 8, 4).over_nic, 4 * (1 - std::pow(0.75, 8)) * 7 / 8, 1e-12);
+  EXPECT_NEAR(token_copies(8, 64, 8, 0).over_nic, 8 * (1 - std::pow(0.875, 8)) * 7 / 8, 1e-12);
+  // More GPUs share as many experts: never more than a copy for each.
+  for (const int ranks : {8, 16, 64, 256}) EXPECT_LT(token_copies(8, ranks, 8, 0).over_node_links, 8);
+}
+
+class DeepSeekLayer : public testing::Test {
+ protected:
+  DeepSeekLayer() : predictor(cluster_of("hgx-h800", 128, 8, "fabric = \"ndr400-rail\"\n"), "megatron") {
+    job = job_with_defaults(predictor.stack(), load_model("deepseek-v3"));
+    job.precision = Precision::fp8;
+    job.sequence = 4096;
+    job.pipeline_parallel = 2;
+    job.data_parallel = 64;
+    job.expert_parallel = 64;
+    job.global_batch = 64 * 4;
+    job.sharding = Sharding::zero1;
+    job.sequence_parallel = false;
+    job.schedule = "dualpipe";
+    job.dispatch = ExpertDispatch::deepep;
+    job.routed_nodes = 4;
+  }
+  double step_with(const std::function<void(TrainingJob&)>& change) {
+    TrainingJob changed = job;
+    change(changed);
+    EXPECT_FALSE(training_problem(changed)) << training_problem(changed).message;
+    return predictor.predict(changed).step_s();
+  }
+  StepPredictor predictor;
+  TrainingJob job;
+};
+
+TEST_F(DeepSeekLayer, EachChoiceCostsOrSaves) {
+  const double base = step_with([](TrainingJob&) {});
+  EXPECT_GT(step_with([](TrainingJob& j) { j.routed_nodes = 0; }), base);
+  EXPECT_GT(step_with([](TrainingJob& j) { j.routed_nodes = 0, j.dispatch = ExpertDispatch::all_to_all; }), base);
+  EXPECT_LT(step_with([](TrainingJob& j) { j.dispatch_precision = Precision::fp8; }), base);
+  EXPECT_GT(step_with([](TrainingJob& j) { j.mtp = 1; }), base);
+  EXPECT_GT(step_with([](TrainingJob& j) { j.schedule = "1f1b"; }), base);
+  EXPECT_GT(step_with([](TrainingJob& j) { j.attention = TrainingAttention::flash_2; }),
+            step_with([](TrainingJob& j) { j.attention = TrainingAttention::flash; }));
+  EXPECT_GT(step_with([](TrainingJob& j) { j.precision = Precision::bf16; }), base);
+}
+
+TEST_F(DeepSeekLayer, SelectiveRecomputationMakesWhatLatentAttentionExpands) {
+  TrainingJob light = job;
+  light.recompute = Recompute::selective;
+  const TrainingStack& stack = predictor.stack();
+  // Queries, keys and values of 128 heads less, their latents kept either way; and the input of each half's product, in
+  // 8 bits.
+  const auto widths = attention_widths(job.model, 1);
+  const double tokens = 4096, hidden = 7168;
+  const double less =
+      layer_activation_bytes(job, stack, LayerKind::dense) - layer_activation_bytes(light, stack, LayerKind::dense);
+  EXPECT_NEAR(less, tokens * (2 * widths.all() + 2 * hidden), 1e-6 * less);
+  EXPECT_GT(step_with([](TrainingJob& j) { j.recompute = Recompute::selective; }), step_with([](TrainingJob&) {}));
+  // Kept in 8 bits, gate and up of nine experts take half.
+  TrainingJob kept = light;
+  kept.kept_precision = Precision::fp8;
+  EXPECT_NEAR(
+      layer_activation_bytes(light, stack, LayerKind::moe) - layer_activation_bytes(kept, stack, LayerKind::moe),
+      tokens * 9 * 2048 * 2, 1);
+}
+
+TEST_F(DeepSeekLayer, PartsSumToTheStep) {
+  job.mtp = 1;
+  const auto step = predictor.predict(job);
+  double sum = 0;
+  for (const auto& [name, seconds] : step.parts.named()) {
+    EXPECT_GE(seconds, 0) << name;
+    sum += seconds;
+  }
+  EXPECT_NEAR(sum, step.step_s(), 1e-9);
+  EXPECT_GT(step.hfu(), step.mfu());  // the prediction module is none of the FLOPs the model needs
+  EXPECT_GT(step.fabric_bytes, 0);
+}
+
+}  // namespace
+}  // namespace dssim
