@@ -17,15 +17,18 @@ Json setup_json(const Setup& setup) {
           {"deployment", setup.deployment}, {"stack", setup.stack}};
 }
 
+Json terms_json(const TrainingStageMemory& m) {
+  return {{"weights_bytes", m.weights_bytes},       {"gradient_bytes", m.gradient_bytes},
+          {"optimizer_bytes", m.optimizer_bytes},   {"activation_bytes", m.activation_bytes},
+          {"reserved_bytes", m.reserved_bytes},     {"total_bytes", m.total_bytes()}};
+}
+
 Json memory_json(const TrainingMemory& m) {
-  Json json = {{"gpu_bytes", m.gpu_bytes},
-               {"weights_bytes", m.weights_bytes},
-               {"gradient_bytes", m.gradient_bytes},
-               {"optimizer_bytes", m.optimizer_bytes},
-               {"activation_bytes", m.activation_bytes},
-               {"reserved_bytes", m.reserved_bytes},
-               {"total_bytes", m.total_bytes()},
-               {"stage", m.stage}};
+  Json json = {{"gpu_bytes", m.gpu_bytes}};
+  json.update(terms_json(m));
+  json["stage"] = m.stage;
+  if (m.stages.size() > 1)
+    for (const auto& stage : m.stages) json["stages"].push_back(terms_json(stage));
   if (!m.fits) json["shortfall_bytes"] = m.shortfall_bytes;
   return json;
 }

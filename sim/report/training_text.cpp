@@ -28,6 +28,11 @@ void add_memory(Layout& out, const TrainingMemory& m) {
   row("optimizer", m.optimizer_bytes);
   row("activations, peak", m.activation_bytes);
   row("context, framework, buffers", m.reserved_bytes);
+  if (m.stages.size() < 2) return;
+  double least_bytes = m.total_bytes();
+  for (const auto& stage : m.stages) least_bytes = std::min(least_bytes, stage.total_bytes());
+  out.plain(fmt::format("  stage {} of {} holds {} in all; the stage with least holds {}", m.stage + 1, m.stages.size(),
+                        format_bytes(m.total_bytes()), format_bytes(least_bytes)));
 }
 
 void add_parts(Layout& out, const StepParts& p) {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <nlohmann/json.hpp>
 #include <regex>
 #include <set>
 
@@ -84,6 +85,25 @@ TEST(TrainingCommand, JsonPartsSumToTheStep) {
   // The same input gives the same bytes, but for the time it took.
   const std::regex wall("\"wall_s\": [^\n]*");
   EXPECT_EQ(std::regex_replace(run.out, wall, ""), std::regex_replace(dssim(kScenario + " --json -").out, wall, ""));
+}
+
+// Stages hold unlike shares: the first keeps more micro-batches under 1f1b, the ends embedding and head.
+TEST(TrainingCommand, JsonHasTheMemoryOfEveryStage) {
+  const std::string pipeline = kScenario + " --set training.schedule=1f1b --set training.virtual_stages=1";
+  const auto answer = nlohmann::json::parse(dssim(pipeline + " --json -").out);
+  const auto& memory = answer["memory"];
+  ASSERT_EQ(memory["stages"].size(), 16U);
+  for (const auto& stage : memory["stages"]) {
+    double sum = 0;
+    for (const char* term : {"weights_bytes", "gradient_bytes", "optimizer_bytes", "activation_bytes", "reserved_bytes"})
+      sum += stage[term].get<double>();
+    EXPECT_DOUBLE_EQ(sum, stage["total_bytes"]);
+    EXPECT_LE(stage["total_bytes"], memory["total_bytes"]);
+  }
+  EXPECT_EQ(memory["stages"][memory["stage"].get<size_t>()]["total_bytes"], memory["total_bytes"]);
+  EXPECT_GT(memory["stages"][1]["activation_bytes"], memory["stages"][14]["activation_bytes"]);
+  EXPECT_NE(dssim(pipeline).out.find(" of 16 holds "), std::string::npos);
+  EXPECT_FALSE(nlohmann::json::parse(dssim(kNode + " --json -").out)["memory"].contains("stages"));
 }
 
 TEST(TrainingCommand, ScalingTables) {
