@@ -79,7 +79,8 @@ struct ServingReport {
   double capital_usd = 0;  // 0 where no price is known
   double power_w = 0;      // the most the nodes draw; 0 where unknown
   double simulated_s = 0, wall_s = 0;
-  bool partial = false;  // stopped before the last request ended
+  bool partial = false;      // stopped before the last request ended
+  bool closed_loop = false;  // requests waited for the answers to others
 };
 
 struct StepReport {
