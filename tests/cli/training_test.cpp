@@ -95,7 +95,8 @@ TEST(TrainingCommand, JsonHasTheMemoryOfEveryStage) {
   ASSERT_EQ(memory["stages"].size(), 16U);
   for (const auto& stage : memory["stages"]) {
     double sum = 0;
-    for (const char* term : {"weights_bytes", "gradient_bytes", "optimizer_bytes", "activation_bytes", "reserved_bytes"})
+    for (const char* term :
+         {"weights_bytes", "gradient_bytes", "optimizer_bytes", "activation_bytes", "reserved_bytes"})
       sum += stage[term].get<double>();
     EXPECT_DOUBLE_EQ(sum, stage["total_bytes"]);
     EXPECT_LE(stage["total_bytes"], memory["total_bytes"]);
@@ -152,6 +153,20 @@ TEST(TrainingCommand, DeepSeekV3) {
   EXPECT_NE(refused.error.find("training.routed_nodes"), std::string::npos) << refused.error;
   // Kept in 16 bits, what activation functions need in backward does not fit.
   EXPECT_EQ(dssim(scenario + " --set training.kept_precision=bf16 --quiet").status, 3);
+}
+
+// What the file says of a single layout does not decide how the others run.
+TEST(TrainingCommand, SearchDoesNotDependOnTheLayoutInTheFile) {
+  const std::string mixtral = std::string(DSSIM_SOURCE_DIR) + "/scenarios/training/mixtral-moe.toml";
+  const auto best = [&](const std::string& set) {
+    const auto answer = nlohmann::json::parse(dssim("parallelise " + mixtral + set + " --top 1 --json -").out);
+    return answer["feasible"][0];
+  };
+  const auto given = best(""), other = best(" --set training.tensor_parallel=1 --set training.pipeline_parallel=1");
+  EXPECT_EQ(given["layout"], other["layout"]);
+  EXPECT_EQ(given["training"]["step_s"], other["training"]["step_s"]);
+  EXPECT_EQ(given["layout"]["sequence_parallel"], true);
+  EXPECT_EQ(best(" --set training.sequence_parallel=false")["layout"]["sequence_parallel"], false);
 }
 
 TEST(TrainingCommand, SearchSpreadsExperts) {
