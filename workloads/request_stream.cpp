@@ -216,6 +216,7 @@ class ClosedLoop : public RequestStream {
     expected.arrival_s = sooner_s;
     return true;
   }
+  bool closed_loop() const override { return true; }
   std::optional<uint64_t> expected_requests() const override { return limits_.known_requests(); }
   std::optional<double> expected_duration_s() const override { return limits_.known_duration_s(); }
 

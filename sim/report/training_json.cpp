@@ -18,9 +18,9 @@ Json setup_json(const Setup& setup) {
 }
 
 Json terms_json(const TrainingStageMemory& m) {
-  return {{"weights_bytes", m.weights_bytes},       {"gradient_bytes", m.gradient_bytes},
-          {"optimizer_bytes", m.optimizer_bytes},   {"activation_bytes", m.activation_bytes},
-          {"reserved_bytes", m.reserved_bytes},     {"total_bytes", m.total_bytes()}};
+  return {{"weights_bytes", m.weights_bytes},     {"gradient_bytes", m.gradient_bytes},
+          {"optimizer_bytes", m.optimizer_bytes}, {"activation_bytes", m.activation_bytes},
+          {"reserved_bytes", m.reserved_bytes},   {"total_bytes", m.total_bytes()}};
 }
 
 Json memory_json(const TrainingMemory& m) {
@@ -79,8 +79,8 @@ Json training_json(const TrainingStep& s) {
 
 Json links_json(const TrainingStep& s) {
   Json json = Json::object();
-  if (s.node_link_bytes_per_s > 0) json["node_links"] = s.node_link_bytes / s.step_s() / s.node_link_bytes_per_s;
-  if (s.fabric_bytes_per_s > 0) json["fabric"] = s.fabric_bytes / s.step_s() / s.fabric_bytes_per_s;
+  if (s.node_link.seconds > 0) json["node_links"] = s.node_link.seconds / s.step_s();
+  if (s.fabric.seconds > 0) json["fabric"] = s.fabric.seconds / s.step_s();
   return json;
 }
 
