@@ -80,11 +80,11 @@ std::string json_text(const ServingReport& report) {
   if (s.queue().count() > 0) json["queue_s"] = quantiles_json(s.queue());
   if (const double span = s.makespan_s(); span > 0) {
     json["makespan_s"] = span;
-    json["throughput"] = {{"offered_requests_per_s", s.offered_per_s()},
-                          {"requests_per_s", static_cast<double>(s.completed()) / span},
+    json["throughput"] = {{"requests_per_s", static_cast<double>(s.completed()) / span},
                           {"input_tokens_per_s", s.input_tokens() / span},
                           {"output_tokens_per_s", s.output_tokens() / span},
                           {"goodput_requests_per_s", static_cast<double>(s.good()) / span}};
+    if (report.users == 0 && s.offered_per_s() > 0) json["throughput"]["offered_requests_per_s"] = s.offered_per_s();
   }
   if (s.objective().any()) json["slo_met"] = s.objective_met();
   if (s.input_tokens() > 0 && s.cached_tokens() > 0)

@@ -89,12 +89,11 @@ LinkLoad GroupNetwork::busiest(const std::map<LinkId, double>& loads) const {
 }
 
 int GroupNetwork::neighbours() const {
-  const int per_node = cluster_.gpus_per_node();
-  if (!cluster_.fabric) return std::min(per_node, gpus_);
-  const Fabric& fabric = *cluster_.fabric;
-  if (fabric.topology == FabricTopology::torus || fabric.topology == FabricTopology::dragonfly) return gpus_;
-  const int64_t nodes = fabric.oversubscription > 1 ? fabric.nodes_per_leaf : 1;
-  return static_cast<int>(std::min<int64_t>(nodes * per_node, gpus_));
+  if (const auto& fabric = cluster_.fabric)
+    if (fabric->topology == FabricTopology::torus || fabric->topology == FabricTopology::dragonfly ||
+        fabric->oversubscription > 1)
+      return gpus_;
+  return std::min(cluster_.gpus_per_node(), gpus_);
 }
 
 const GroupNetwork::Shared& GroupNetwork::shared(CollectiveKind kind, Group group) {

@@ -7,8 +7,8 @@
 // Model: a group is {first, first + stride, …}; the groups of one kind tile the cluster. Time = latency term +
 // bandwidth term of one group alone × sharing, where sharing is how much more the busiest link of the representative
 // group (GPU 0's) carries from all groups that touch GPU 0's node than from that group alone; where nodes share links
-// of the fabric, from all that touch a node of its leaf, or, in a torus or a dragonfly, any node. Node 0 stands for
-// all nodes: they are alike. Remembered per (kind, stride, size) and per bytes. Link loads are kept for the report's
+// of the fabric (an oversubscribed leaf, a torus, a dragonfly), from all groups of the cluster. Node 0 stands for all
+// nodes: they are alike. Remembered per (kind, stride, size) and per bytes. Link loads are kept for the report's
 // utilisation. Units: seconds, bytes. Tested by tests/invariant/training_network_test.cpp.
 
 #include <algorithm>

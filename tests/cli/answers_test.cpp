@@ -100,7 +100,8 @@ TEST(Answers, ConsoleStatesTheOfferedRate) {
   EXPECT_NEAR(overload["throughput"]["offered_requests_per_s"], 50, 1e-6);
   EXPECT_LT(overload["throughput"]["requests_per_s"], 40);
   const auto users = scenario("kind = \"closed-loop\"\nusers = 8");
-  EXPECT_NE(dssim(users.path().string()).out.find("requests/s, each user's next after the answer\n"), std::string::npos);
+  EXPECT_NE(dssim(users.path().string()).out.find("offered      by 8 users, each asking again once answered\n"),
+            std::string::npos);
 }
 
 TEST(Answers, SeedsAndFilesRepeat) {

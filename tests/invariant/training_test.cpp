@@ -234,7 +234,8 @@ TEST(TrainingNetwork, OneGroupStandsForAllThatShareItsLinks) {
                                 Group{2, cluster.gpus / 2}, Group{2 * per_node, cluster.nodes / 2}}) {
         const double whole = simulate_all(cluster, kind, group, 256e6), collapsed = groups.seconds(kind, group, 256e6);
         EXPECT_NEAR(collapsed / whole, 1, 0.02)
-            << cluster.node.name << " " << name_of(kind) << " stride " << group.stride << " size " << group.size;
+            << cluster.node.name << " on " << (cluster.fabric ? cluster.fabric->name : "") << " " << name_of(kind)
+            << " stride " << group.stride << " size " << group.size;
       }
   }
 }
