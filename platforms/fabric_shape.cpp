@@ -50,7 +50,8 @@ void TorusShape::path(int from, int to, std::vector<int>& links) const {
     int here = coordinate(at, d);
     const int there = coordinate(to, d);
     const int up = (there - here + size) % size;
-    const bool upwards = 2 * up <= size;
+    // Half-way round either direction is as short: even coordinates take one, odd ones the other, which evens the load.
+    const bool upwards = 2 * up == size ? here % 2 == 0 : 2 * up < size;
     for (int steps = upwards ? up : size - up; steps > 0; --steps) {
       links.push_back(link(at, d, upwards));
       const int next = (here + (upwards ? 1 : size - 1)) % size;

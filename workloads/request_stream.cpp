@@ -183,7 +183,7 @@ ThinkTime read_think_time(const Config& workload) {
 class ClosedLoop : public RequestStream {
  public:
   ClosedLoop(int64_t users, ThinkTime think, double ramp_up_s, Prompts prompts, Limits limits, uint64_t seed)
-      : think_(think), random_(seed, "think times"), prompts_(std::move(prompts)), limits_(limits) {
+      : users_(users), think_(think), random_(seed, "think times"), prompts_(std::move(prompts)), limits_(limits) {
     std::vector<double> first_s;
     for (int64_t user = 0; user < users; ++user) {
       const double start_s = ramp_up_s * static_cast<double>(user) / static_cast<double>(users);
@@ -216,10 +216,12 @@ class ClosedLoop : public RequestStream {
     expected.arrival_s = sooner_s;
     return true;
   }
+  int64_t users() const override { return users_; }
   std::optional<uint64_t> expected_requests() const override { return limits_.known_requests(); }
   std::optional<double> expected_duration_s() const override { return limits_.known_duration_s(); }
 
  private:
+  int64_t users_;
   ThinkTime think_;
   RandomStream random_;
   Prompts prompts_;

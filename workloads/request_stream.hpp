@@ -36,6 +36,8 @@ class RequestStream {
   // After completed(): whether somebody now asks before `expected`, the last request handed out, which has not arrived
   // yet. Then it takes that user's time of arrival. Users are alike, so requests stay numbered in order of arrival.
   virtual bool bring_forward(Request& expected);
+  // Users who ask again once they are answered, so that the load follows the service; 0: arrivals do not wait.
+  virtual int64_t users() const { return 0; }
   // How many requests will come in all, and for how long they arrive, where that is known beforehand (for progress).
   virtual std::optional<uint64_t> expected_requests() const { return std::nullopt; }
   virtual std::optional<double> expected_duration_s() const { return std::nullopt; }

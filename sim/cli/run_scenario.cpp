@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
 #include <csignal>
 #include <ctime>
 #include <filesystem>
@@ -43,10 +45,16 @@ int run_scenario(const Words& words) {
   add("requests", po::value<std::string>()->value_name("FILE"), "write one CSV line per request");
   add("out", po::value<std::string>()->value_name("DIR"),
       "write report.txt, report.json and requests.csv into a folder");
+  add("scale", po::value<std::string>()->value_name("N,N,…"), "of training jobs, see dssim --help");
   po::variables_map values;
   if (!parse(words, description, options, values, "dssim SCENARIO.toml [options]")) return 0;
 
   Scenario scenario = options.read();
+  if (values.contains("scale"))
+    throw bad_input(
+        fmt::format("--scale: gives the weak and strong scaling tables of a training job, and {} has no [training]; a "
+                    "service grows by cluster.nodes and serving.replicas, e.g. --set serving.replicas=max",
+                    options.scenario));
   RunOptions run;
   run.progress = !options.quiet && Progress::stderr_is_terminal();
   std::optional<std::filesystem::path> out;

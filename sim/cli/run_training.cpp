@@ -122,6 +122,9 @@ int run_parallelise(const Words& words) {
   search.show = search.show_infeasible =
       static_cast<size_t>(parse_count("--top", values["top"].as<std::string>(), 1, 1'000'000));
   search.progress = !options.quiet && Progress::stderr_is_terminal();
+  if (!is_training_scenario(options.scenario, options.assignments))
+    throw bad_input(
+        fmt::format("{}: has no [training]; parallelise ranks the layouts of a training job", options.scenario));
   const TrainingScenario scenario = read_training_scenario(options.scenario, options.assignments, options.seed, false);
   const SearchReport report = find_layouts(scenario, search);
   print_answer(options, console_text(report, stdout_is_terminal()), json_text(report));

@@ -185,7 +185,10 @@ class CollectiveModel::Impl {
 
   std::vector<std::string> sources() const {
     std::vector<std::string> lines{"NCCL's tuning constants (NVIDIA/nccl src/graph/tuning.cc)"};
-    if (tables_) lines.push_back(fmt::format("NCCL times of {}", tables_->source()));
+    if (!tables_) return lines;
+    lines.push_back(fmt::format("NCCL times of {}", tables_->source()));
+    if (!tables_->completed_from().empty())
+      lines.push_back(fmt::format("NCCL times of {}: sizes that the others step over", tables_->completed_from()));
     return lines;
   }
 

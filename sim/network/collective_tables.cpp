@@ -49,8 +49,8 @@ double CollectiveCurve::seconds(double bytes) const {
   return t0 + (t1 - t0) * (bytes - b0) / (b1 - b0);
 }
 
-void CollectiveCurve::complete_from(const CollectiveCurve& other) {
-  if (points_.size() < 2 || other.empty()) return;
+bool CollectiveCurve::complete_from(const CollectiveCurve& other) {
+  if (points_.size() < 2 || other.empty()) return false;
   std::map<double, double> missing;
   for (const auto& [bytes, seconds] : other.points_) {
     const auto above = points_.lower_bound(bytes);
@@ -60,7 +60,9 @@ void CollectiveCurve::complete_from(const CollectiveCurve& other) {
     const double w = std::log(bytes / below->first) / std::log(above->first / below->first);
     missing[bytes] = seconds * std::exp((1 - w) * log_ratio(*below) + w * log_ratio(*above));
   }
+  const bool any = !missing.empty();
   points_.merge(missing);
+  return any;
 }
 
 Coverage CollectiveCurve::coverage(double bytes) const {
@@ -101,10 +103,13 @@ void CollectiveTables::fill_from(const CollectiveTables& other) {
 }
 
 void CollectiveTables::complete_from(const CollectiveTables& other) {
+  bool any = false;
   for (size_t kind = 0; kind < queued_.size(); ++kind)
     for (auto& [gpus, curve] : queued_[kind])
       if (const auto at = other.queued_[kind].find(gpus); at != other.queued_[kind].end())
-        curve.complete_from(at->second);
+        any = curve.complete_from(at->second) || any;
+  // Tables of the same GPU are named as a source already: they gave curves.
+  if (any && other.gpu_ != gpu_) completed_from_ += (completed_from_.empty() ? "" : ", ") + other.source_;
 }
 
 std::optional<CollectiveTables> CollectiveTables::find(const Gpu& gpu, const std::string& stack) {

@@ -29,8 +29,9 @@ class CollectiveCurve {
   double least_s() const;  // the time of the smallest message
   Coverage coverage(double bytes) const;
   const std::map<double, double>& points() const { return points_; }
-  // Adds the sizes of `other` that this curve steps over, with other's time × the ratio of the two at its neighbours.
-  void complete_from(const CollectiveCurve& other);
+  // Adds the sizes of `other` that this curve steps over, with other's time × the ratio of the two at its neighbours;
+  // whether there were any.
+  bool complete_from(const CollectiveCurve& other);
 
  private:
   std::map<double, double> points_;
@@ -53,12 +54,14 @@ class CollectiveTables {
   const std::string& gpu() const { return gpu_; }
   double nvlink_bytes_per_s() const { return nvlink_bytes_per_s_; }  // of the GPU they were measured on
   const std::string& source() const { return source_; }
+  // Other tables that sizes within these curves were filled in from; empty: none.
+  const std::string& completed_from() const { return completed_from_; }
 
  private:
   void fill_from(const CollectiveTables& other);      // curves
   void complete_from(const CollectiveTables& other);  // sizes within curves; eager ones stay their own host's
 
-  std::string gpu_, source_;
+  std::string gpu_, source_, completed_from_;
   double nvlink_bytes_per_s_ = 0;
   std::vector<ByGpus> queued_, eager_;
 };

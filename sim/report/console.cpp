@@ -76,6 +76,11 @@ void add_throughput(TextLayout& out, const ServingReport& report) {
   if (s.preempted() > 0) requests += fmt::format(", {} preempted", s.preempted());
   if (s.unfinished() > 0) requests += fmt::format(", {} unfinished", s.unfinished());
   out.line("requests", requests);
+  if (report.users > 0)
+    out.line("offered",
+             fmt::format("by {} user{}, each asking again once answered", report.users, report.users == 1 ? "" : "s"));
+  else if (s.offered_count() > 1)
+    out.line("offered", s.offered_per_s() > 0 ? rate(s.offered_per_s(), 4) + " requests/s" : "all at once");
   const double span = s.makespan_s();
   if (span > 0)
     out.line("QPS", fmt::format("{} requests/s, {} input and {} output tokens/s over {}",

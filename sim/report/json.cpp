@@ -25,6 +25,12 @@ Json memory_json(const MemoryPlan& m) {
                {"kv_bytes_per_token", m.kv_bytes_per_token},
                {"kv_tokens", m.kv_tokens}};
   if (!m.fits) json["shortfall_bytes"] = m.shortfall_bytes;
+  if (m.stages.size() > 1)
+    for (const StageMemory& stage : m.stages)
+      json["stages"].push_back({{"layers", stage.layers},
+                                {"weights_bytes", stage.weights_bytes},
+                                {"activation_bytes", stage.activation_bytes},
+                                {"kv_bytes_per_token", stage.kv_bytes_per_token}});
   return json;
 }
 
@@ -78,6 +84,7 @@ std::string json_text(const ServingReport& report) {
                           {"input_tokens_per_s", s.input_tokens() / span},
                           {"output_tokens_per_s", s.output_tokens() / span},
                           {"goodput_requests_per_s", static_cast<double>(s.good()) / span}};
+    if (report.users == 0 && s.offered_per_s() > 0) json["throughput"]["offered_requests_per_s"] = s.offered_per_s();
   }
   if (s.objective().any()) json["slo_met"] = s.objective_met();
   if (s.input_tokens() > 0 && s.cached_tokens() > 0)

@@ -17,15 +17,18 @@ Json setup_json(const Setup& setup) {
           {"deployment", setup.deployment}, {"stack", setup.stack}};
 }
 
+Json terms_json(const TrainingStageMemory& m) {
+  return {{"weights_bytes", m.weights_bytes},     {"gradient_bytes", m.gradient_bytes},
+          {"optimizer_bytes", m.optimizer_bytes}, {"activation_bytes", m.activation_bytes},
+          {"reserved_bytes", m.reserved_bytes},   {"total_bytes", m.total_bytes()}};
+}
+
 Json memory_json(const TrainingMemory& m) {
-  Json json = {{"gpu_bytes", m.gpu_bytes},
-               {"weights_bytes", m.weights_bytes},
-               {"gradient_bytes", m.gradient_bytes},
-               {"optimizer_bytes", m.optimizer_bytes},
-               {"activation_bytes", m.activation_bytes},
-               {"reserved_bytes", m.reserved_bytes},
-               {"total_bytes", m.total_bytes()},
-               {"stage", m.stage}};
+  Json json = {{"gpu_bytes", m.gpu_bytes}};
+  json.update(terms_json(m));
+  json["stage"] = m.stage;
+  if (m.stages.size() > 1)
+    for (const auto& stage : m.stages) json["stages"].push_back(terms_json(stage));
   if (!m.fits) json["shortfall_bytes"] = m.shortfall_bytes;
   return json;
 }
@@ -76,8 +79,8 @@ Json training_json(const TrainingStep& s) {
 
 Json links_json(const TrainingStep& s) {
   Json json = Json::object();
-  if (s.node_link_bytes_per_s > 0) json["node_links"] = s.node_link_bytes / s.step_s() / s.node_link_bytes_per_s;
-  if (s.fabric_bytes_per_s > 0) json["fabric"] = s.fabric_bytes / s.step_s() / s.fabric_bytes_per_s;
+  if (s.node_link.seconds > 0) json["node_links"] = s.node_link.seconds / s.step_s();
+  if (s.fabric.seconds > 0) json["fabric"] = s.fabric.seconds / s.step_s();
   return json;
 }
 

@@ -28,6 +28,11 @@ void add_memory(Layout& out, const TrainingMemory& m) {
   row("optimizer", m.optimizer_bytes);
   row("activations, peak", m.activation_bytes);
   row("context, framework, buffers", m.reserved_bytes);
+  if (m.stages.size() < 2) return;
+  double least_bytes = m.total_bytes();
+  for (const auto& stage : m.stages) least_bytes = std::min(least_bytes, stage.total_bytes());
+  out.plain(fmt::format("  stage {} of {} holds {} in all; the stage with least holds {}", m.stage + 1, m.stages.size(),
+                        format_bytes(m.total_bytes()), format_bytes(least_bytes)));
 }
 
 void add_parts(Layout& out, const StepParts& p) {
@@ -38,15 +43,16 @@ void add_parts(Layout& out, const StepParts& p) {
 }
 
 void add_links(Layout& out, const TrainingStep& step) {
-  const auto line = [&](std::string_view label, double bytes, double rate) {
-    if (bytes > 0 && rate > 0)
-      out.line(label, fmt::format("{} a step over the busiest, {} of {}", format_bytes(bytes),
-                                  Layout::percent(bytes / step.step_s() / rate), format_bandwidth(rate)));
+  const auto line = [&](std::string_view label, const LinkUse& use) {
+    if (use.seconds > 0)
+      out.line(label,
+               fmt::format("{} a step over the busiest, {} of {}", format_bytes(use.bytes),
+                           Layout::percent(use.seconds / step.step_s()), format_bandwidth(use.bytes / use.seconds)));
   };
-  if (step.node_link_bytes <= 0 && step.fabric_bytes <= 0) return;
+  if (step.node_link.seconds <= 0 && step.fabric.seconds <= 0) return;
   out.section("Links");
-  line("in the node", step.node_link_bytes, step.node_link_bytes_per_s);
-  line("fabric", step.fabric_bytes, step.fabric_bytes_per_s);
+  line("in the node", step.node_link);
+  line("fabric", step.fabric);
 }
 
 std::string rate_text(double per_s) {

@@ -80,6 +80,7 @@ struct ServingReport {
   double power_w = 0;      // the most the nodes draw; 0 where unknown
   double simulated_s = 0, wall_s = 0;
   bool partial = false;  // stopped before the last request ended
+  int64_t users = 0;     // who ask again once they are answered; 0: arrivals did not wait for answers
 };
 
 struct StepReport {

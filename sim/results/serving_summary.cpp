@@ -7,6 +7,7 @@ namespace dssim {
 
 void ServingSummary::offered(double arrival_s) {
   if (offered_++ == 0) first_arrival_s_ = arrival_s;
+  last_arrival_s_ = std::max(last_arrival_s_, arrival_s);
 }
 
 void ServingSummary::finished(const RequestRecord& record) {

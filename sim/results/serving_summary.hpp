@@ -29,6 +29,11 @@ class ServingSummary {
   void finished(const RequestRecord& record);
 
   uint64_t offered_count() const { return offered_; }
+  // Requests a second between the first and the last arrival; 0 where all came at once.
+  double offered_per_s() const {
+    const double span_s = last_arrival_s_ - first_arrival_s_;
+    return span_s > 0 ? static_cast<double>(offered_ - 1) / span_s : 0;
+  }
   uint64_t completed() const { return completed_; }
   uint64_t rejected() const { return rejected_ + timed_out_; }
   uint64_t timed_out() const { return timed_out_; }
@@ -52,7 +57,7 @@ class ServingSummary {
  private:
   ServiceObjective objective_;
   uint64_t offered_ = 0, completed_ = 0, rejected_ = 0, timed_out_ = 0, preempted_ = 0, preemptions_ = 0, good_ = 0;
-  double first_arrival_s_ = 0, last_done_s_ = 0;
+  double first_arrival_s_ = 0, last_arrival_s_ = 0, last_done_s_ = 0;
   double input_tokens_ = 0, output_tokens_ = 0, cached_tokens_ = 0;
   Quantiles ttft_, tpot_, e2e_, queue_;
 };

@@ -34,6 +34,7 @@ class EncoderStream final : public RequestStream {
   bool exhausted() const override { return stream_.exhausted(); }
   void completed(uint64_t id, double time_s) override { stream_.completed(id, time_s); }
   bool bring_forward(Request& expected) override { return stream_.bring_forward(expected); }
+  int64_t users() const override { return stream_.users(); }
   std::optional<uint64_t> expected_requests() const override { return stream_.expected_requests(); }
   std::optional<double> expected_duration_s() const override { return stream_.expected_duration_s(); }
 
@@ -197,6 +198,7 @@ ServingReport run_serving(Scenario& scenario, const RunOptions& options) {
 
   ServingReport report;
   report.partial = stopped;
+  report.users = requests.users();
   report.simulated_s = simulation.now();
   report.flows = simulation.flows();
   const ReplicaUsage usage = service.usage();

@@ -58,7 +58,7 @@ void read_degrees(const Config& t, const Cluster& cluster, bool fixed_layout, Tr
                               job.replica_gpus(), replica * job.data_parallel, cluster.gpus));
 }
 
-void read_numerics(const Config& t, const TrainingStack& stack, TrainingJob& job) {
+void read_numerics(const Config& t, const TrainingStack& stack, bool fixed_layout, TrainingJob& job) {
   job.precision = read_precision(t, "precision", {"bf16", "fp16", "fp8", "tf32", "fp32"}, job.precision);
   job.sharding = read_enum(t, "sharding", kShardingNames, Sharding::none);
   job.recompute = read_enum(t, "recompute", kRecomputeNames, Recompute::none);
@@ -70,7 +70,9 @@ void read_numerics(const Config& t, const TrainingStack& stack, TrainingJob& job
   job.gradient_precision = read_precision(t, "gradient_precision", {"fp32", "bf16", "fp16"}, stack.gradient_precision);
   job.kept_precision = read_precision(t, "kept_precision", {"bf16", "fp8"}, Precision::bf16);
   job.master_weights = t.boolean("master_weights", stack.master_weights);
-  job.sequence_parallel = t.boolean("sequence_parallel", stack.sequence_parallel && job.tensor_parallel > 1);
+  // A search takes the stack's for each layout that has tensor ranks, whatever the degree in the file.
+  job.sequence_parallel =
+      t.boolean("sequence_parallel", stack.sequence_parallel && (job.tensor_parallel > 1 || !fixed_layout));
 }
 
 void read_exchange(const Config& t, const TrainingStack& stack, const Cluster& cluster, TrainingJob& job) {
@@ -167,7 +169,7 @@ TrainingScenario read_training_scenario(const Config& file, std::optional<uint64
   job.sequence = t.integer("sequence", kTokens, std::min<int64_t>(job.model.max_positions, 2048));
   job.schedule = t.choice("schedule", schedule_names(), "1f1b");
   job.virtual_stages = static_cast<int>(t.integer("virtual_stages", {1, 1024}, job.schedule == "interleaved" ? 2 : 1));
-  read_numerics(t, stack, job);
+  read_numerics(t, stack, fixed_layout, job);
   read_exchange(t, stack, scenario.cluster, job);
   read_experts(t, job);
   read_disturbances(t, scenario.cluster, job);

@@ -27,13 +27,17 @@ TokenCopies token_copies(int experts_per_token, int ranks, int per_node, int rou
 
 ExpertExchange expert_exchange(const GroupNetwork& network, const TokenCopies& copies, int nodes, double tokens,
                                double bytes) {
+  const double over_node_links = tokens * bytes * copies.over_node_links, over_nic = tokens * bytes * copies.over_nic;
   ExpertExchange exchange;
-  exchange.load = {tokens * bytes * copies.over_node_links, tokens * bytes * copies.over_nic};
   double seconds = 0;
-  if (exchange.load.node_link_bytes > 0)
-    seconds = exchange.load.node_link_bytes / (network.node_link_bytes_per_s() * kNodeLinkShare);
-  if (exchange.load.fabric_bytes > 0)
-    seconds = std::max(seconds, exchange.load.fabric_bytes / (network.nic_bytes_per_s_per_gpu() * kNicShare));
+  if (over_node_links > 0) {
+    exchange.load.of(LinkSort::nvlink) = {over_node_links, over_node_links / network.node_link_bytes_per_s()};
+    seconds = over_node_links / (network.node_link_bytes_per_s() * kNodeLinkShare);
+  }
+  if (over_nic > 0) {
+    exchange.load.of(LinkSort::nic) = {over_nic, over_nic / network.nic_bytes_per_s_per_gpu()};
+    seconds = std::max(seconds, over_nic / (network.nic_bytes_per_s_per_gpu() * kNicShare));
+  }
   exchange.seconds = kLatency + kNodeLatency * (nodes - 1) + seconds;
   return exchange;
 }

@@ -11,9 +11,17 @@ namespace {
 // Large enough that every collective runs at its bandwidth: how links are shared does not depend on it.
 constexpr double kReferenceBytes = 1e9;
 
-bool is_fabric_link(const std::string& name) {
-  return name.find("nic") != std::string::npos || name.find("leaf") != std::string::npos ||
-         name.find("spine") != std::string::npos;
+LinkSort sort_of(const std::string& name) {
+  if (name.starts_with("nvlink") || name.starts_with("pair")) return LinkSort::nvlink;
+  if (name.starts_with("pcie")) return LinkSort::pcie;
+  if (name.starts_with("nic")) return LinkSort::nic;
+  for (const char* fabric : {"leaf", "torus", "local", "global"})
+    if (name.starts_with(fabric)) return LinkSort::fabric;
+  return LinkSort::host;  // switches of PCIe, sockets, memory
+}
+
+LinkUse busier(const LinkUse& a, const LinkUse& b) {
+  return b.seconds > a.seconds ? b : a;
 }
 
 double busiest_seconds(const ClusterNetwork& network, const std::map<LinkId, double>& loads,
@@ -26,6 +34,21 @@ double busiest_seconds(const ClusterNetwork& network, const std::map<LinkId, dou
 }
 
 }  // namespace
+
+void LinkLoad::add(const LinkLoad& other, double times) {
+  for (size_t sort = 0; sort < by_sort.size(); ++sort) {
+    by_sort[sort].bytes += other.by_sort[sort].bytes * times;
+    by_sort[sort].seconds += other.by_sort[sort].seconds * times;
+  }
+}
+
+LinkUse LinkLoad::node_link() const {
+  return busier(busier(of(LinkSort::nvlink), of(LinkSort::pcie)), of(LinkSort::host));
+}
+
+LinkUse LinkLoad::fabric() const {
+  return busier(of(LinkSort::nic), of(LinkSort::fabric));
+}
 
 GroupNetwork::GroupNetwork(const Cluster& cluster, const ClusterNetwork& network, const CollectiveModel& collectives,
                            int gpus)
@@ -59,10 +82,18 @@ std::map<LinkId, double> GroupNetwork::loads(const std::vector<Flow>& flows) {
 LinkLoad GroupNetwork::busiest(const std::map<LinkId, double>& loads) const {
   LinkLoad load;
   for (const auto& [link, bytes] : loads) {
-    double& most = is_fabric_link(network_.link_name(link)) ? load.fabric_bytes : load.node_link_bytes;
-    most = std::max(most, bytes);
+    LinkUse& most = load.of(sort_of(network_.link_name(link)));
+    most = busier(most, {bytes, bytes / network_.link_bytes_per_s(link)});
   }
   return load;
+}
+
+int GroupNetwork::neighbours() const {
+  if (const auto& fabric = cluster_.fabric)
+    if (fabric->topology == FabricTopology::torus || fabric->topology == FabricTopology::dragonfly ||
+        fabric->oversubscription > 1)
+      return gpus_;
+  return std::min(cluster_.gpus_per_node(), gpus_);
 }
 
 const GroupNetwork::Shared& GroupNetwork::shared(CollectiveKind kind, Group group) {
@@ -79,7 +110,7 @@ const GroupNetwork::Shared& GroupNetwork::shared(CollectiveKind kind, Group grou
   const auto alone = loads(alone_flows);
   auto together = alone;
   std::set<int> firsts;
-  for (int gpu = 0; gpu < std::min(cluster_.gpus_per_node(), gpus_); ++gpu)
+  for (int gpu = 0; gpu < neighbours(); ++gpu)
     firsts.insert(gpu / group.block() * group.block() + gpu % group.block() % group.stride);
   firsts.erase(0);
   for (const int first : firsts)
@@ -87,9 +118,7 @@ const GroupNetwork::Shared& GroupNetwork::shared(CollectiveKind kind, Group grou
       for (const auto& [link, bytes] : loads(flows_of(first))) together[link] += bytes;
   const double before = busiest_seconds(network_, alone, alone), after = busiest_seconds(network_, together, alone);
   at->second.factor = before > 0 ? after / before : 1;
-  at->second.per_byte = busiest(together);
-  at->second.per_byte.node_link_bytes /= kReferenceBytes;
-  at->second.per_byte.fabric_bytes /= kReferenceBytes;
+  at->second.per_byte.add(busiest(together), 1 / kReferenceBytes);
   return at->second;
 }
 
@@ -120,7 +149,7 @@ double GroupNetwork::send_seconds(int stride, double bytes, bool both) {
   const Path path = network_.path(network_.gpu(0), network_.gpu(stride));
   if (is_new) {
     std::vector<Flow> flows;
-    for (int gpu = 0; gpu < std::min(cluster_.gpus_per_node(), gpus_ - stride); ++gpu) {
+    for (int gpu = 0; gpu < std::min(neighbours(), gpus_ - stride); ++gpu) {
       flows.push_back({gpu, gpu + stride, 1.0});
       if (both) flows.push_back({gpu + stride, gpu, 1.0});
     }
@@ -132,15 +161,17 @@ double GroupNetwork::send_seconds(int stride, double bytes, bool both) {
 
 LinkLoad GroupNetwork::load(CollectiveKind kind, Group group, double bytes) {
   if (group.size <= 1 || bytes <= 0) return {};
-  const LinkLoad per_byte = shared(kind, group).per_byte;
-  return {per_byte.node_link_bytes * bytes, per_byte.fabric_bytes * bytes};
+  LinkLoad load;
+  load.add(shared(kind, group).per_byte, bytes);
+  return load;
 }
 
 LinkLoad GroupNetwork::send_load(int stride, double bytes, bool both) {
   if (bytes <= 0) return {};
   send_seconds(stride, bytes, both);
-  const LinkLoad per_byte = sends_.at({stride, both}).second;
-  return {per_byte.node_link_bytes * bytes, per_byte.fabric_bytes * bytes};
+  LinkLoad load;
+  load.add(sends_.at({stride, both}).second, bytes);
+  return load;
 }
 
 }  // namespace dssim

@@ -6,11 +6,14 @@
 //
 // Model: a group is {first, first + stride, …}; the groups of one kind tile the cluster. Time = latency term +
 // bandwidth term of one group alone × sharing, where sharing is how much more the busiest link of the representative
-// group (GPU 0's) carries from all groups that touch GPU 0's node than from that group alone. Node 0 stands for all
+// group (GPU 0's) carries from all groups that touch GPU 0's node than from that group alone; where nodes share links
+// of the fabric (an oversubscribed leaf, a torus, a dragonfly), from all groups of the cluster. Node 0 stands for all
 // nodes: they are alike. Remembered per (kind, stride, size) and per bytes. Link loads are kept for the report's
 // utilisation. Units: seconds, bytes. Tested by tests/invariant/training_network_test.cpp.
 
 #include <algorithm>
+#include <array>
+#include <cstdint>
 #include <map>
 #include <string>
 #include <tuple>
@@ -25,10 +28,20 @@ struct Group {
   int block() const { return stride * size; }
 };
 
-// Bytes on the busiest link of each sort, in one direction.
+// What the busiest link of each sort carries in one direction, and how long that keeps it busy. Links of a sort are
+// alike, so that loads of several collectives add up sort by sort.
+enum class LinkSort : uint8_t { nvlink, pcie, host, nic, fabric };  // fabric: between leaves, nodes of a torus, groups
+struct LinkUse {
+  double bytes = 0, seconds = 0;
+};
 struct LinkLoad {
-  double node_link_bytes = 0;  // inside the node: NVLink or PCIe
-  double fabric_bytes = 0;     // NIC or anything behind it
+  std::array<LinkUse, 5> by_sort{};
+
+  LinkUse& of(LinkSort sort) { return by_sort[static_cast<size_t>(sort)]; }
+  const LinkUse& of(LinkSort sort) const { return by_sort[static_cast<size_t>(sort)]; }
+  void add(const LinkLoad& other, double times);
+  LinkUse node_link() const;  // the busiest inside the node
+  LinkUse fabric() const;     // NIC, or anything behind it
 };
 
 class GroupNetwork {
@@ -71,6 +84,8 @@ class GroupNetwork {
   std::vector<int> members(Group group, int first) const;
   std::map<LinkId, double> loads(const std::vector<Flow>& flows);
   LinkLoad busiest(const std::map<LinkId, double>& loads) const;
+  // GPUs 0 … n−1 are those whose traffic may meet GPU 0's on a link.
+  int neighbours() const;
 
   const Cluster& cluster_;
   const ClusterNetwork& network_;
@@ -79,7 +94,7 @@ class GroupNetwork {
   double node_link_bytes_per_s_ = 0, fabric_bytes_per_s_ = 0;
   std::map<std::tuple<CollectiveKind, int, int>, Shared> shared_;
   std::map<std::tuple<CollectiveKind, int, int, double>, CollectiveTime> times_;
-  std::map<std::pair<int, bool>, std::pair<double, LinkLoad>> sends_;  // seconds a byte, load a byte
+  std::map<std::pair<int, bool>, std::pair<double, LinkLoad>> sends_;  // seconds and load a byte
   uint64_t flows_ = 0;
 };
 

@@ -163,7 +163,8 @@ TrainingMemory plan_training_memory(const TrainingJob& job, const TrainingStack&
     per_chunk = std::max(per_chunk, chunk);
   }
 
-  TrainingMemory worst;
+  TrainingMemory plan;
+  plan.gpu_bytes = gpu_bytes;
   for (int s = 0; s < job.pipeline_parallel; ++s) {
     const auto parameters = stage_parameters(job, s);
     const double ranks = job.gradient_ranks(), expert_ranks = ranks / job.expert_parallel;
@@ -171,9 +172,7 @@ TrainingMemory plan_training_memory(const TrainingJob& job, const TrainingStack&
     const auto sharded = [&](Sharding from) {
       return job.sharding >= from ? parameters.shared / ranks + parameters.experts / expert_ranks : parameters.total();
     };
-    TrainingMemory m;
-    m.gpu_bytes = gpu_bytes;
-    m.stage = s;
+    TrainingStageMemory m;
     m.weights_bytes = sharded(Sharding::zero3) * job.parameter_bytes();
     m.gradient_bytes = sharded(Sharding::zero2) * bytes_of(job.gradient_precision);
     m.optimizer_bytes = sharded(Sharding::zero1) * optimizer_bytes_per_parameter(job);
@@ -185,11 +184,15 @@ TrainingMemory plan_training_memory(const TrainingJob& job, const TrainingStack&
     if (stack.bucket_values > 0 && job.sharding == Sharding::none && ranks > 1) m.gradient_bytes *= 2;
     if (job.sharding == Sharding::zero3)  // two layers' parameters gathered at a time
       m.reserved_bytes += 2 * layer_parameters_per_gpu(job, last_kind(job.model)).total() * job.parameter_bytes();
-    m.shortfall_bytes = std::max(0.0, m.total_bytes() - gpu_bytes);
-    m.fits = m.shortfall_bytes == 0;
-    if (s == 0 || m.total_bytes() > worst.total_bytes()) worst = m;
+    if (s == 0 || m.total_bytes() > plan.total_bytes()) {
+      static_cast<TrainingStageMemory&>(plan) = m;
+      plan.stage = s;
+    }
+    plan.stages.push_back(m);
   }
-  return worst;
+  plan.shortfall_bytes = std::max(0.0, plan.total_bytes() - gpu_bytes);
+  plan.fits = plan.shortfall_bytes == 0;
+  return plan;
 }
 
 namespace {

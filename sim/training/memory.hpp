@@ -40,17 +40,22 @@ StageParameters position_parameters(const TrainingJob& job, const PositionLayers
 double layer_activation_bytes(const TrainingJob& job, const TrainingStack& stack, LayerKind kind);
 double layer_activation_bytes(const TrainingJob& job, const TrainingStack& stack);
 
-struct TrainingMemory {
-  double gpu_bytes = 0;
+// What one GPU of a stage holds.
+struct TrainingStageMemory {
   double weights_bytes = 0, gradient_bytes = 0, optimizer_bytes = 0;
   double activation_bytes = 0;
   double reserved_bytes = 0;  // context, framework, communication buffers, gradient buckets
-  int stage = 0;              // the fullest
-  bool fits = false;
-  double shortfall_bytes = 0;
   double total_bytes() const {
     return weights_bytes + gradient_bytes + optimizer_bytes + activation_bytes + reserved_bytes;
   }
+};
+// The terms are those of the fullest stage.
+struct TrainingMemory : TrainingStageMemory {
+  double gpu_bytes = 0;
+  int stage = 0;  // the fullest
+  std::vector<TrainingStageMemory> stages;
+  bool fits = false;
+  double shortfall_bytes = 0;
 };
 
 // `in_flight` by stage, in micro-batch chunks: PipelineTiming::peak_in_flight.

@@ -335,16 +335,33 @@ class StepPredictor::Builder {
   }
 
   // Every worker pushes its gradients to the servers that hold those parameters, and pulls them back.
+  double server_node_rate() const {
+    const Cluster& c = owner_.cluster_;
+    return c.fabric->nic_bytes_per_s * c.fabric->efficiency * c.nics_per_node();
+  }
+  double workers_on_node() const { return std::min(owner_.cluster_.gpus_per_node(), job_.gpus()); }
+
   double server_seconds(double parameters) const {
     const Cluster& c = owner_.cluster_;
-    const double nic = c.fabric->nic_bytes_per_s * c.fabric->efficiency, node_rate = nic * c.nics_per_node();
     const double bytes = parameters * (compressed_gradient(job_).wire_bytes + job_.parameter_bytes());
     const double workers = job_.gpus();
-    const double at_worker = bytes * std::min(c.gpus_per_node(), job_.gpus()) / node_rate;
-    const double at_server = bytes * workers / (node_rate * job_.parameter_servers);
+    const double at_worker = bytes * workers_on_node() / server_node_rate();
+    const double at_server = bytes * workers / (server_node_rate() * job_.parameter_servers);
     const double update =
         parameters * workers / job_.gradient_ranks() * 4 * 7 / c.node.host_memory_bytes_per_s / job_.parameter_servers;
     return std::max(at_worker, at_server) + update;
+  }
+
+  // The busier direction of a worker's PCIe, and of the NICs of a node: a server's or a worker's.
+  LinkLoad server_load(double parameters) const {
+    const double bytes = parameters * std::max(compressed_gradient(job_).wire_bytes, job_.parameter_bytes());
+    const double node_bytes = bytes * std::max(workers_on_node(), value(job_.gpus()) / job_.parameter_servers);
+    LinkLoad load;
+    const Cluster& c = owner_.cluster_;
+    if (const double pcie = c.gpu.pcie_bytes_per_s * c.node.pcie_efficiency; pcie > 0)
+      load.of(LinkSort::pcie) = {bytes, bytes / pcie};
+    load.of(LinkSort::nic) = {node_bytes / c.nics_per_node(), node_bytes / server_node_rate()};
+    return load;
   }
 
   void add_optimizer(StepParts& parts) {
@@ -392,30 +409,40 @@ class StepPredictor::Builder {
     step.peak_flops_per_s = owner_.cluster_.gpu.matrix_flops_per_s(job_.precision) * job_.gpus();
     step.coverage_s = cost_.coverage_s();
     const auto parameters = stage_parameters(job_, 0);
-    const auto exchanges = step_exchanges(job_, parameters.shared, parameters.experts);
     const double micro_batches = value(job_.micro_batches());
-    step.gradient_bytes_sent = bytes_sent(exchanges, job_.micro_batches());
-    const auto add = [&](LinkLoad load, double times) {
-      step.node_link_bytes += load.node_link_bytes * times;
-      step.fabric_bytes += load.fabric_bytes * times;
-    };
+    LinkLoad all;
+    const auto add = [&](const LinkLoad& load, double times) { all.add(load, times); };
+    std::vector<Exchange> exchanges;
+    if (job_.exchange == GradientExchange::parameter_server) {
+      step.gradient_bytes_sent = parameters.total() * compressed_gradient(job_).wire_bytes;
+      add(server_load(parameters.total()), 1);
+    } else {
+      exchanges = step_exchanges(job_, parameters.shared, parameters.experts);
+      step.gradient_bytes_sent = bytes_sent(exchanges, job_.micro_batches());
+    }
     for (const auto& e : exchanges) {
       const bool each = e.phase == ExchangePhase::each_forward || e.phase == ExchangePhase::each_backward;
       add(groups().load(e.kind, data_group(e.experts), e.bytes), each ? micro_batches : 1);
     }
     const double layers = layers_on_stage() / schedule_.weight_copies();  // each copy sees its share of micro-batches
-    const double passes = job_.recompute == Recompute::full ? 6 : 4;
-    add(groups().load(CollectiveKind::all_reduce, cost_.tensor_group(), cost_.tensor_bytes()),
-        passes * layers * micro_batches);
-    const LayerTraffic each = cost_.traffic();
     const double directions = job_.recompute == Recompute::full ? 3 : 2;
+    const auto add_tensor = [&](CollectiveKind kind, double a_layer) {
+      add(groups().load(kind, cost_.tensor_group(), cost_.tensor_bytes()), a_layer * layers * micro_batches);
+    };
+    if (job_.sequence_parallel) {  // backward gathers the inputs of two products again
+      add_tensor(CollectiveKind::reduce_scatter, 2 * directions);
+      add_tensor(CollectiveKind::all_gather, 2 * directions + 2);
+    } else {
+      add_tensor(CollectiveKind::all_reduce, 2 * directions);
+    }
+    const LayerTraffic each = cost_.traffic();
     add(groups().load(CollectiveKind::all_gather, cost_.context_group(), each.context_bytes),
         directions * layers * micro_batches);
     for (const auto& way : {each.dispatch, each.combine}) add(way, directions * layers * micro_batches);
     if (stages_ > 1)
       add(groups().send_load(stage_stride(), sent_bytes_, false), 2 * micro_batches * job_.virtual_stages);
-    step.node_link_bytes_per_s = groups().node_link_bytes_per_s();
-    step.fabric_bytes_per_s = groups().fabric_bytes_per_s();
+    step.node_link = all.node_link();
+    step.fabric = all.fabric();
     step.flows = groups().flows();
   }
 

@@ -60,11 +60,10 @@ struct TrainingStep {
   double tokens_per_s = 0;
   int gpus = 0;
   int64_t micro_batches = 0;
-  double model_flops = 0, hardware_flops = 0;    // of the whole job, a step
-  double peak_flops_per_s = 0;                   // of the whole job
-  double gradient_bytes_sent = 0;                // by one GPU of the first stage, a step
-  double node_link_bytes = 0, fabric_bytes = 0;  // over the busiest link of each sort, one direction
-  double node_link_bytes_per_s = 0, fabric_bytes_per_s = 0;
+  double model_flops = 0, hardware_flops = 0;  // of the whole job, a step
+  double peak_flops_per_s = 0;                 // of the whole job
+  double gradient_bytes_sent = 0;              // by one GPU of the first stage, a step
+  LinkUse node_link, fabric;                   // of the busiest link of each sort, one direction, a step
   std::array<double, 3> coverage_s{};
   uint64_t passes = 0, flows = 0;
 

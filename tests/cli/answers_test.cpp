@@ -46,6 +46,7 @@ TEST(Answers, JsonHasTheContractsKeys) {
                            "/tpot_s/p99",
                            "/e2e_s/mean",
                            "/queue_s/p50",
+                           "/throughput/offered_requests_per_s",
                            "/throughput/requests_per_s",
                            "/throughput/input_tokens_per_s",
                            "/throughput/output_tokens_per_s",
@@ -76,9 +77,31 @@ TEST(Answers, StepAndFit) {
   EXPECT_GT(run_json("step " + kScenario + " --decode 64 --kv 4096")["step_s"], step["step_s"]);
   EXPECT_GT(run_json("step " + kScenario + " --prefill 2048 --past 8192")["step_s"],
             run_json("step " + kScenario + " --prefill 2048")["step_s"]);
+  const std::string stages = " --set cluster.gpus=2 --set serving.pipeline_parallel=2";
+  const json halves = run_json("fit " + kScenario + stages + " --set 'serving.pipeline_partition=[20, 12]'");
+  ASSERT_EQ(halves["memory"]["stages"].size(), 2U);
+  EXPECT_EQ(halves["memory"]["stages"][0]["layers"], 20);
+  EXPECT_GT(halves["memory"]["stages"][0]["weights_bytes"], halves["memory"]["stages"][1]["weights_bytes"]);
   const json fit = run_json("fit " + kScenario);
+  EXPECT_FALSE(fit["memory"].contains("stages"));
   EXPECT_EQ(fit["fits"], true);
   EXPECT_GT(fit["memory"]["kv_tokens"], 100000);
+}
+
+// The load that was asked for, beside what came out of it: an overloaded machine falls behind what it is offered.
+TEST(Answers, ConsoleStatesTheOfferedRate) {
+  const auto scenario = [](const std::string& workload) {
+    return TemporaryFile(".toml", test::kLlamaOnH100 + "[workload]\n" + workload +
+                                      "\nrequests = 400\nprompt = { tokens = 3000 }\noutput = { tokens = 200 }\n");
+  };
+  const auto constant = scenario("kind = \"constant\"\nrate = \"50/s\"");
+  EXPECT_NE(dssim(constant.path().string()).out.find("offered      50 requests/s\n"), std::string::npos);
+  const json overload = run_json(constant.path().string());
+  EXPECT_NEAR(overload["throughput"]["offered_requests_per_s"], 50, 1e-6);
+  EXPECT_LT(overload["throughput"]["requests_per_s"], 40);
+  const auto users = scenario("kind = \"closed-loop\"\nusers = 8");
+  EXPECT_NE(dssim(users.path().string()).out.find("offered      by 8 users, each asking again once answered\n"),
+            std::string::npos);
 }
 
 TEST(Answers, SeedsAndFilesRepeat) {

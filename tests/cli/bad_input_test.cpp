@@ -171,6 +171,8 @@ TEST(BadInput, CommandLine) {
   expect_refused(dssim(""), "scenario", "nothing");
   expect_refused(dssim("setp " + s), "did you mean 'step'?", "a mistyped command");
   expect_refused(dssim(s + " --jsn x"), "jsn", "a mistyped option");
+  expect_refused(dssim(s + " --scale 1,2"), "tables of a training job", "scaling tables of a service");
+  expect_refused(dssim("parallelise " + s), "has no [training]", "layouts of a service");
   expect_refused(dssim(s + " --seed x"), "--seed", "a seed that is no number");
   expect_refused(dssim(s + " " + s), "one scenario", "two scenarios");
   expect_refused(dssim(s + " --set cluster"), "key.path=value", "a --set without value");

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <nlohmann/json.hpp>
 #include <regex>
 #include <set>
 
@@ -86,6 +87,26 @@ TEST(TrainingCommand, JsonPartsSumToTheStep) {
   EXPECT_EQ(std::regex_replace(run.out, wall, ""), std::regex_replace(dssim(kScenario + " --json -").out, wall, ""));
 }
 
+// Stages hold unlike shares: the first keeps more micro-batches under 1f1b, the ends embedding and head.
+TEST(TrainingCommand, JsonHasTheMemoryOfEveryStage) {
+  const std::string pipeline = kScenario + " --set training.schedule=1f1b --set training.virtual_stages=1";
+  const auto answer = nlohmann::json::parse(dssim(pipeline + " --json -").out);
+  const auto& memory = answer["memory"];
+  ASSERT_EQ(memory["stages"].size(), 16U);
+  for (const auto& stage : memory["stages"]) {
+    double sum = 0;
+    for (const char* term :
+         {"weights_bytes", "gradient_bytes", "optimizer_bytes", "activation_bytes", "reserved_bytes"})
+      sum += stage[term].get<double>();
+    EXPECT_DOUBLE_EQ(sum, stage["total_bytes"]);
+    EXPECT_LE(stage["total_bytes"], memory["total_bytes"]);
+  }
+  EXPECT_EQ(memory["stages"][memory["stage"].get<size_t>()]["total_bytes"], memory["total_bytes"]);
+  EXPECT_GT(memory["stages"][1]["activation_bytes"], memory["stages"][14]["activation_bytes"]);
+  EXPECT_NE(dssim(pipeline).out.find(" of 16 holds "), std::string::npos);
+  EXPECT_FALSE(nlohmann::json::parse(dssim(kNode + " --json -").out)["memory"].contains("stages"));
+}
+
 TEST(TrainingCommand, ScalingTables) {
   const auto run = dssim(kNode + " --scale 2,4,8,64,7 --json -");
   ASSERT_EQ(run.status, 0) << run.error;
@@ -132,6 +153,20 @@ TEST(TrainingCommand, DeepSeekV3) {
   EXPECT_NE(refused.error.find("training.routed_nodes"), std::string::npos) << refused.error;
   // Kept in 16 bits, what activation functions need in backward does not fit.
   EXPECT_EQ(dssim(scenario + " --set training.kept_precision=bf16 --quiet").status, 3);
+}
+
+// What the file says of a single layout does not decide how the others run.
+TEST(TrainingCommand, SearchDoesNotDependOnTheLayoutInTheFile) {
+  const std::string mixtral = std::string(DSSIM_SOURCE_DIR) + "/scenarios/training/mixtral-moe.toml";
+  const auto best = [&](const std::string& set) {
+    const auto answer = nlohmann::json::parse(dssim("parallelise " + mixtral + set + " --top 1 --json -").out);
+    return answer["feasible"][0];
+  };
+  const auto given = best(""), other = best(" --set training.tensor_parallel=1 --set training.pipeline_parallel=1");
+  EXPECT_EQ(given["layout"], other["layout"]);
+  EXPECT_EQ(given["training"]["step_s"], other["training"]["step_s"]);
+  EXPECT_EQ(given["layout"]["sequence_parallel"], true);
+  EXPECT_EQ(best(" --set training.sequence_parallel=false")["layout"]["sequence_parallel"], false);
 }
 
 TEST(TrainingCommand, SearchSpreadsExperts) {

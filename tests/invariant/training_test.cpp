@@ -213,11 +213,15 @@ TEST(TrainingStep, EightBitProductsPayForTheirCasts) {
 }
 
 TEST(TrainingNetwork, OneGroupStandsForAllThatShareItsLinks) {
-  // Rails of their own; NICs shared by two GPUs; a plain tree with one NIC a node; groups inside the node; PCIe alone.
+  // Rails of their own; NICs shared by two GPUs; a plain tree with one NIC a node; groups inside the node; PCIe alone;
+  // leaves and ports that other nodes' groups pass as well.
   const Cluster clusters[] = {
       cluster_of("dgx-h100", 32, 8, kFabric),
       cluster_of("dgx-a100", 32, 8, "fabric = \"hdr200-fat-tree\"\noverride = { \"fabric.nics_per_node\" = 4 }\n"),
-      cluster_of("a40-4", 16, 4, "fabric = \"roce100\"\n")};
+      cluster_of("a40-4", 16, 4, "fabric = \"roce100\"\n"),
+      cluster_of("dgx-h100", 64, 8,
+                 "fabric = \"ndr400-leaf-spine-2to1\"\noverride = { \"fabric.nodes_per_leaf\" = 2 }\n"),
+      cluster_of("dgx-h100", 128, 8, "fabric = \"torus-2d-400\"\n")};
   for (const auto& cluster : clusters) {
     ClusterNetwork network(cluster);
     CollectiveOptions options;
@@ -226,13 +230,43 @@ TEST(TrainingNetwork, OneGroupStandsForAllThatShareItsLinks) {
     GroupNetwork groups(cluster, network, model, cluster.gpus);
     const int per_node = cluster.gpus_per_node();
     for (const auto kind : {CollectiveKind::all_reduce, CollectiveKind::all_gather, CollectiveKind::reduce_scatter})
-      for (const Group group :
-           {Group{1, per_node}, Group{per_node, cluster.nodes}, Group{1, cluster.gpus}, Group{2, cluster.gpus / 2}}) {
+      for (const Group group : {Group{1, per_node}, Group{per_node, cluster.nodes}, Group{1, cluster.gpus},
+                                Group{2, cluster.gpus / 2}, Group{2 * per_node, cluster.nodes / 2}}) {
         const double whole = simulate_all(cluster, kind, group, 256e6), collapsed = groups.seconds(kind, group, 256e6);
         EXPECT_NEAR(collapsed / whole, 1, 0.02)
-            << cluster.node.name << " " << name_of(kind) << " stride " << group.stride << " size " << group.size;
+            << cluster.node.name << " on " << (cluster.fabric ? cluster.fabric->name : "") << " " << name_of(kind)
+            << " stride " << group.stride << " size " << group.size;
       }
   }
+}
+
+// No link carries more than it can; what goes between nodes shows as the fabric's, whatever its shape.
+TEST(TrainingStep, LinksAreBusyForNoLongerThanTheStep) {
+  for (const char* fabric : {"ndr400-rail", "ndr400-leaf-spine-2to1", "torus-3d-400", "dragonfly-400", "eth10"}) {
+    StepPredictor predictor(cluster_of("dgx-h100", 256, 8, "fabric = \"" + std::string(fabric) + "\"\n"), "megatron");
+    TrainingJob job = job_with_defaults(predictor.stack(), load_model("llama-3-8b"));
+    job.data_parallel = 256;
+    job.global_batch = 256;
+    job.sharding = Sharding::zero1;
+    const auto step = predictor.predict(job);
+    EXPECT_GT(step.fabric.seconds, 0.01 * step.step_s()) << fabric;
+    EXPECT_LE(step.fabric.seconds, step.step_s()) << fabric;
+    EXPECT_LE(step.node_link.seconds, step.step_s()) << fabric;
+  }
+}
+
+// Servers take every worker's gradients in: the links are theirs, not an all-reduce's.
+TEST(TrainingStep, ParameterServersLoadTheirNics) {
+  StepPredictor predictor(cluster_of("a40-4", 32, 4, "fabric = \"eth10\"\n"), "torch-2.11");
+  TrainingJob job = job_with_defaults(predictor.stack(), load_model("bert-large"));
+  job.sequence = 512;
+  job.data_parallel = job.global_batch = 32;
+  job.exchange = GradientExchange::parameter_server;
+  job.parameter_servers = 2;
+  const auto step = predictor.predict(job);
+  EXPECT_DOUBLE_EQ(step.fabric.bytes, step.gradient_bytes_sent * 32 / 2);  // one NIC a node; as many bytes come back
+  EXPECT_GT(step.fabric.seconds, 0.45 * step.step_s());
+  EXPECT_LT(step.fabric.seconds, 0.5 * step.step_s());
 }
 
 TEST(TrainingStep, ExposureOfBuckets) {

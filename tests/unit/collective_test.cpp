@@ -137,6 +137,14 @@ TEST(CollectiveTables, AreFilledInFromTheSameArchitecture) {
   const auto found = CollectiveTables::find(load_gpu("h200-sxm"), "vllm-0.19");
   ASSERT_TRUE(found);
   EXPECT_EQ(points(*found).count(32768), 1U);
+  // Whose sizes those are is said where a run names its sources.
+  EXPECT_NE(found->completed_from().find("kernels/profiles/h100-sxm/"), std::string::npos) << found->completed_from();
+  const Cluster cluster = make_cluster("dgx-h200", 1);
+  const ClusterNetwork network(cluster);
+  const auto sources = CollectiveModel(cluster, network, {}).sources();
+  EXPECT_TRUE(std::any_of(sources.begin(), sources.end(), [&](const std::string& line) {
+    return line.find("h100-sxm") != std::string::npos && line.find("step over") != std::string::npos;
+  }));
 }
 
 // A calibration of a GPU that the catalogue does not know, and one that was cut short or damaged, leave other runs alone.

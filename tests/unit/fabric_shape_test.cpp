@@ -39,6 +39,19 @@ TEST(TorusShape, GoesTheShorterWayRound) {
     }
 }
 
+// All nodes to all: a ring of n (even) has n²/4 steps a node, over 2 links a node: n/8 a link and peer, whichever way.
+TEST(TorusShape, AllToAllLoadsBothDirectionsAlike) {
+  const TorusShape torus(64, 3);
+  std::vector<int> load(static_cast<size_t>(torus.link_count()), 0);
+  for (int from = 0; from < 64; ++from)
+    for (int to = 0; to < 64; ++to) {
+      std::vector<int> links;
+      torus.path(from, to, links);
+      for (const int link : links) ++load[static_cast<size_t>(link)];
+    }
+  for (const int count : load) EXPECT_EQ(count, 64 / 2);  // 64 peers × 3 steps over 6 links
+}
+
 TEST(DragonflyShape, GoesLocalGlobalLocalAtMost) {
   const DragonflyShape dragonfly(64, 2, 8);  // 32 leaves in 4 groups
   EXPECT_EQ(dragonfly.groups(), 4);

@@ -143,7 +143,7 @@ TEST_F(DeepSeekLayer, PartsSumToTheStep) {
   }
   EXPECT_NEAR(sum, step.step_s(), 1e-9);
   EXPECT_GT(step.hfu(), step.mfu());  // the prediction module is none of the FLOPs the model needs
-  EXPECT_GT(step.fabric_bytes, 0);
+  EXPECT_GT(step.fabric.bytes, 0);
 }
 
 }  // namespace
