@@ -28,12 +28,12 @@ TokenCopies token_copies(int experts_per_token, int ranks, int per_node, int rou
 ExpertExchange expert_exchange(const GroupNetwork& network, const TokenCopies& copies, int nodes, double tokens,
                                double bytes) {
   ExpertExchange exchange;
-  exchange.load = {tokens * bytes * copies.over_node_links, tokens * bytes * copies.over_nic};
+  exchange.load = {tokens * bytes * copies.over_node_links, tokens * bytes * copies.over_nic * network.gpus_per_nic()};
   double seconds = 0;
   if (exchange.load.node_link_bytes > 0)
     seconds = exchange.load.node_link_bytes / (network.node_link_bytes_per_s() * kNodeLinkShare);
   if (exchange.load.fabric_bytes > 0)
-    seconds = std::max(seconds, exchange.load.fabric_bytes / (network.nic_bytes_per_s_per_gpu() * kNicShare));
+    seconds = std::max(seconds, exchange.load.fabric_bytes / (network.fabric_bytes_per_s() * kNicShare));
   exchange.seconds = kLatency + kNodeLatency * (nodes - 1) + seconds;
   return exchange;
 }

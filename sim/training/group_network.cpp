@@ -59,8 +59,11 @@ std::map<LinkId, double> GroupNetwork::loads(const std::vector<Flow>& flows) {
 LinkLoad GroupNetwork::busiest(const std::map<LinkId, double>& loads) const {
   LinkLoad load;
   for (const auto& [link, bytes] : loads) {
-    double& most = is_fabric_link(network_.link_name(link)) ? load.fabric_bytes : load.node_link_bytes;
-    most = std::max(most, bytes);
+    // Leaf and spine links gather the traffic of many NICs and are as much faster: what counts is the time.
+    if (is_fabric_link(network_.link_name(link)))
+      load.fabric_bytes = std::max(load.fabric_bytes, bytes * (fabric_bytes_per_s_ / network_.link_bytes_per_s(link)));
+    else
+      load.node_link_bytes = std::max(load.node_link_bytes, bytes);
   }
   return load;
 }

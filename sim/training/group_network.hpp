@@ -28,7 +28,7 @@ struct Group {
 // Bytes on the busiest link of each sort, in one direction.
 struct LinkLoad {
   double node_link_bytes = 0;  // inside the node: NVLink or PCIe
-  double fabric_bytes = 0;     // NIC or anything behind it
+  double fabric_bytes = 0;     // NIC or anything behind it, as many as take as long at fabric_bytes_per_s()
 };
 
 class GroupNetwork {
@@ -48,10 +48,10 @@ class GroupNetwork {
   LinkLoad send_load(int stride, double bytes, bool both);
   double node_link_bytes_per_s() const { return node_link_bytes_per_s_; }
   double fabric_bytes_per_s() const { return fabric_bytes_per_s_; }
-  // Of its node's NICs, where all send at once.
-  double nic_bytes_per_s_per_gpu() const {
-    return fabric_bytes_per_s_ *
-           std::min(1.0, static_cast<double>(cluster_.nics_per_node()) / cluster_.gpus_per_node());
+  // That share a NIC of their node, where all send at once.
+  double gpus_per_nic() const {
+    return cluster_.fabric ? std::max(1.0, static_cast<double>(cluster_.gpus_per_node()) / cluster_.nics_per_node())
+                           : 1;
   }
   bool spans_nodes(Group group) const;
   int ranks_per_node(Group group) const { return std::max(1, cluster_.gpus_per_node() / group.stride); }
