@@ -8,7 +8,7 @@
 // bandwidth term of one group alone × sharing, where sharing is how much more the busiest link of the representative
 // group (GPU 0's) carries from all groups that touch GPU 0's node than from that group alone. Node 0 stands for all
 // nodes: they are alike. Remembered per (kind, stride, size) and per bytes. Link loads are kept for the report's
-// utilisation. Units: seconds, bytes. Tested by tests/invariant/training_network_test.cpp.
+// utilisation. Units: seconds, bytes. Tested by tests/invariant/training_test.cpp.
 
 #include <algorithm>
 #include <map>
