@@ -5,16 +5,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 #include <optional>
 
-#include "kernels/attention_table.hpp"
-#include "kernels/bandwidth_tables.hpp"
-#include "kernels/gemm_table.hpp"
 #include "kernels/machine.hpp"
-#include "kernels/mixed_attention_table.hpp"
-#include "kernels/moe_table.hpp"
 #include "kernels/profile.hpp"
+#include "kernels/profile_tables.hpp"
 #include "sim/base/error.hpp"
 #include "sim/base/files.hpp"
 #include "sim/base/names.hpp"
@@ -76,98 +71,6 @@ std::optional<Profile> readable(const std::filesystem::path& root, const Locatio
 
 }  // namespace
 
-// One profile with its tables, each read when first asked for.
-class ProfileTables {
- public:
-  ProfileTables(const std::filesystem::path& root, const Location& location)
-      : profile_(root, location.gpu, location.stack), machine_(Machine::of(profile_.measured_on())) {
-    if (!profile_.kernels().empty()) tables_.emplace(root, location.gpu, profile_.kernels());
-  }
-  const Profile& profile() const { return profile_; }
-  const Machine& machine() const { return machine_; }
-
-  const GemmTable* gemm(Precision p) const {
-    return get(gemms_, p, [&] { return tables().gemm(p); });
-  }
-  const MoeTable* moe(Precision p) const {
-    return get(moes_, p, [&] { return tables().moe(p); });
-  }
-  const DecodeTable* decode(Precision kv) const {
-    read_attention(kv);
-    const auto& table = decodes_[kv];
-    return table && !table->empty() ? &*table : nullptr;
-  }
-  const PrefillTable* prefill(Precision kv) const {
-    read_attention(kv);
-    const auto& table = prefills_[kv];
-    return table && !table->empty() ? &*table : nullptr;
-  }
-  // What launches with decodes in them take beside prefill(kv)'s tiles; null where that was not measured.
-  const MixedAttentionTable* mixed(Precision kv) const {
-    const PrefillTable* tiles = prefill(kv);
-    const auto [at, is_new] = mixed_.try_emplace(kv);
-    if (is_new && tiles != nullptr)
-      if (const auto samples = tables().mixed_attention(kv); !samples.empty())
-        at->second.emplace(samples, bytes_of(kv), *tiles, machine_);
-    return at->second ? &*at->second : nullptr;
-  }
-  const LatentAttentionTable* latent(Precision kv) const {
-    const auto [at, is_new] = latents_.try_emplace(kv);
-    if (is_new)
-      if (const auto samples = tables().latent_attention(kv); !samples.empty())
-        at->second.emplace(samples, kv, machine_);
-    return at->second && !at->second->empty() ? &*at->second : nullptr;
-  }
-  const ElementwiseTable& elementwise() const {
-    if (!elementwise_) {
-      auto samples = tables().elementwise();
-      for (const auto& copy : tables().copies()) samples.push_back({copy.kernel, copy.bytes, 1, copy.seconds});
-      elementwise_.emplace(samples, machine_);
-    }
-    return *elementwise_;
-  }
-  const CollectiveTable& all_reduce() const {
-    if (!all_reduce_) all_reduce_.emplace(tables().collectives("all_reduce"), machine_);
-    return *all_reduce_;
-  }
-  const CollectiveTable& nccl() const {
-    if (!nccl_) nccl_.emplace(tables().collectives("nccl"), machine_);
-    return *nccl_;
-  }
-
- private:
-  const Profile& tables() const { return tables_ ? *tables_ : profile_; }
-
-  template <typename Table, typename Read>
-  const Table* get(std::map<Precision, std::optional<Table>>& cache, Precision p, const Read& read) const {
-    auto [at, is_new] = cache.try_emplace(p);
-    if (is_new)
-      if (const auto samples = read(); !samples.empty()) at->second.emplace(samples, p, machine_);
-    return at->second ? &*at->second : nullptr;
-  }
-
-  void read_attention(Precision kv) const {
-    const auto [at, is_new] = decodes_.try_emplace(kv);
-    if (!is_new) return;
-    const auto samples = tables().attention(kv);
-    if (samples.empty()) return;
-    at->second.emplace(samples, bytes_of(kv), machine_, profile_.measured_on().decode_blocks_per_sm);
-    prefills_[kv].emplace(samples, bytes_of(kv), profile_.measured_on());
-  }
-
-  Profile profile_;
-  std::optional<Profile> tables_;  // borrowed
-  Machine machine_;
-  mutable std::map<Precision, std::optional<GemmTable>> gemms_;
-  mutable std::map<Precision, std::optional<MoeTable>> moes_;
-  mutable std::map<Precision, std::optional<DecodeTable>> decodes_;
-  mutable std::map<Precision, std::optional<PrefillTable>> prefills_;
-  mutable std::map<Precision, std::optional<MixedAttentionTable>> mixed_;
-  mutable std::map<Precision, std::optional<LatentAttentionTable>> latents_;
-  mutable std::optional<ElementwiseTable> elementwise_;
-  mutable std::optional<CollectiveTable> all_reduce_, nccl_;
-};
-
 class CostModel::Impl {
  public:
   Impl(std::filesystem::path root, const Gpu& gpu, const std::string& stack);
@@ -190,7 +93,7 @@ class CostModel::Impl {
     return *table;
   }
   const ProfileTables& tables(size_t i) const {
-    if (!loaded_[i]) loaded_[i] = std::make_unique<ProfileTables>(root_, order_[i].first);
+    if (!loaded_[i]) loaded_[i] = std::make_unique<ProfileTables>(root_, order_[i].first.gpu, order_[i].first.stack);
     return *loaded_[i];
   }
 

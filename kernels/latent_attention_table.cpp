@@ -47,19 +47,19 @@ void LatentWork::add_absorbed(const LatentHeads& h, double new_tokens, double kv
 
 // Keys and values as kv_b writes them, keys again with their rotary part, both read by the attention; queries and
 // results.
-void LatentWork::add_expanded(const LatentHeads& h, double new_tokens, double past_tokens) {
+void LatentWork::add_expanded(const LatentHeads& h, double new_tokens, double past_tokens, double sequences) {
   const double kv = past_tokens + new_tokens, new_pairs = new_tokens * (past_tokens + (new_tokens + 1) / 2);
   const double key = value(h.qk_nope_head_dim + h.qk_rope_head_dim), heads = value(h.heads);
   const double both = value(h.qk_nope_head_dim + h.v_head_dim);
-  tokens += new_tokens;
-  pairs += new_pairs;
-  product_flops += 2 * kv * up_values(h);
+  tokens += sequences * new_tokens;
+  pairs += sequences * new_pairs;
+  product_flops += sequences * (2 * kv * up_values(h));
   weight_bytes = 2 * up_values(h);
-  attention_flops += new_pairs * h.expanded_pair_flops();
-  cache_bytes += kv * h.latent_bytes();
-  vector_bytes += 2 * heads *
-                  (kv * (both + value(h.qk_nope_head_dim) + 2 * key + value(h.v_head_dim)) +
-                   new_tokens * (key + value(h.v_head_dim)));
+  attention_flops += sequences * (new_pairs * h.expanded_pair_flops());
+  cache_bytes += sequences * (kv * h.latent_bytes());
+  vector_bytes += sequences * (2 * heads *
+                               (kv * (both + value(h.qk_nope_head_dim) + 2 * key + value(h.v_head_dim)) +
+                                new_tokens * (key + value(h.v_head_dim))));
 }
 
 double LatentAttentionTable::ideal(const Machine& machine, const LatentWork& w) {
@@ -80,7 +80,7 @@ LatentAttentionTable::LatentAttentionTable(std::span<const LatentSample> samples
       work.add_absorbed(heads, s.batch * s.q_len, s.batch * (s.past_len + s.q_len),
                         s.batch * s.q_len * (s.past_len + (s.q_len + 1) / 2));
     } else {
-      for (double i = 0; i < s.batch; ++i) work.add_expanded(heads, s.q_len, s.past_len);
+      work.add_expanded(heads, s.q_len, s.past_len, s.batch);
     }
     const Way way = !s.absorbed ? Way::expanded : s.q_len == 1 ? Way::decode : Way::absorbed;
     surfaces_[static_cast<size_t>(way)].points.push_back({std::log2(work.pairs / work.tokens), std::log2(work.tokens),

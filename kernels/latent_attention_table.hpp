@@ -48,7 +48,7 @@ struct LatentWork {
   double vector_bytes = 0;
 
   void add_absorbed(const LatentHeads& heads, double new_tokens, double kv_tokens, double new_pairs);
-  void add_expanded(const LatentHeads& heads, double new_tokens, double past_tokens);
+  void add_expanded(const LatentHeads& heads, double new_tokens, double past_tokens, double sequences = 1);
 };
 
 class LatentAttentionTable {

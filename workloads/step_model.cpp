@@ -4,8 +4,9 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cassert>
 #include <cmath>
+
+#include "workloads/step_operators.hpp"
 
 namespace dssim {
 namespace {
@@ -47,15 +48,6 @@ class StepModel::Impl {
   using Sink = std::vector<OperatorPrice>;
 
   Run run_of(const StepShape& shape) const;
-  void layer_operators(double tokens, bool in_graph, Sink& out) const;
-  void attention_products(double tokens, Sink& out) const;
-  void latent_products(double tokens, Sink& out) const;
-  void feed_forward(double tokens, LayerKind kind, Sink& out) const;
-  void experts(double tokens, double layers, Sink& out) const;
-  void gated_ffn(double tokens, double width, double layers, const std::array<std::string_view, 3>& names,
-                 Sink& out) const;
-  void embedding_operators(double tokens, bool in_graph, Sink& out) const;
-  void head_operators(double rows, Sink& out) const;
   Part sum(const Sink& operators) const;
   const Part& layers_part(int64_t tokens, bool in_graph);
   const Part& embedding_part(int64_t tokens, bool in_graph);
@@ -64,7 +56,6 @@ class StepModel::Impl {
   Price graph_decode_attention(double batch, double kv_length) const;
   double pair_flops(bool decode) const;  // of one layer's attention: a query token and a token it attends to
   double kv_token_bytes() const;         // of one layer on one GPU
-  Price all_reduce(double bytes, bool in_graph) const;
   // All layers' attention; in one launch of both kinds the decodes count as prefill.
   struct Attention {
     Price prefill{0, Coverage::inside}, decode{0, Coverage::inside};
@@ -78,23 +69,19 @@ class StepModel::Impl {
   Attention step_attention(const StepShape& shape, const Run& run);
   int64_t head_rows(const StepShape& shape) const;
   double query_pairs(const StepShape& shape) const;
-  void product(Sink& out, std::string_view name, double m, double n, double k, double layers) const;
-  void element(Sink& out, std::string_view name, Elementwise kernel, double m, double width, double values,
-               double count) const;
   struct CappedOperator {  // what an operator takes under the power cap, over its seconds (GpuWork)
     double drawing = 1, all = 1;
   };
   CappedOperator capped(const OperatorPrice& o) const;
   double seconds_of(const GpuWork& work, GpuHeat* heat, double now_s) const;
-  void add(Sink& out, std::string_view name, OperatorClass kind, Price price, double count, double flops,
-           double bytes) const;
 
   Architecture arch_;
   StepModelOptions options_;
   const CostModel& cost_;
+  StepOperators operators_;
   AttentionHeads heads_;
   LatentHeads latent_;  // of models with latent attention, in place of heads_
-  double layers_, hidden_, tp_;
+  double layers_;
   std::array<std::vector<Part>, 2> layer_parts_, embedding_parts_;  // [in_graph]
   std::vector<Part> head_parts_;
   std::vector<DecodePart> decode_parts_;
@@ -104,142 +91,13 @@ class StepModel::Impl {
 };
 
 StepModel::Impl::Impl(const Architecture& architecture, StepModelOptions options, const CostModel& cost)
-    : arch_(architecture), options_(std::move(options)), cost_(cost) {
-  assert(arch_.layers > 0 && arch_.hidden > 0 && options_.tensor_parallel > 0);
-  tp_ = options_.tensor_parallel;
-  layers_ = value(arch_.layers);
-  hidden_ = value(arch_.hidden);
-  heads_ = {std::max<int64_t>(1, arch_.heads / options_.tensor_parallel),
-            std::max<int64_t>(1, arch_.kv_heads / options_.tensor_parallel), arch_.head_dim, options_.kv_cache};
-  latent_ = {heads_.heads,           arch_.kv_lora_rank, arch_.qk_rope_head_dim,
-             arch_.qk_nope_head_dim, arch_.v_head_dim,   options_.kv_cache};
-}
-
-void StepModel::Impl::add(Sink& out, std::string_view name, OperatorClass kind, Price price, double count, double flops,
-                          double bytes) const {
-  out.push_back({name, kind, price.seconds * count, flops * count, bytes * count, price.coverage});
-}
-
-Price StepModel::Impl::all_reduce(double bytes, bool in_graph) const {
-  return options_.collective ? options_.collective(Collective::all_reduce, bytes)
-                             : cost_.all_reduce(options_.tensor_parallel, bytes, in_graph);
-}
-
-void StepModel::Impl::product(Sink& out, std::string_view name, double m, double n, double k, double layers) const {
-  add(out, name, OperatorClass::matmul, cost_.gemm(options_.weights, m, n, k), layers, 2 * m * n * k,
-      bytes_of(options_.weights) * n * k + 2 * m * (n + k));
-}
-
-void StepModel::Impl::element(Sink& out, std::string_view name, Elementwise kernel, double m, double width,
-                              double values, double count) const {
-  add(out, name, OperatorClass::elementwise, cost_.elementwise(kernel, m, width), count, 0, values * m);
-}
-
-// Everything of the layers but attention itself.
-void StepModel::Impl::layer_operators(double m, bool in_graph, Sink& out) const {
-  const auto reduce = [&](std::string_view name) {
-    if (options_.tensor_parallel > 1)
-      add(out, name, OperatorClass::all_reduce, all_reduce(2 * m * hidden_, in_graph), layers_, 0, 2 * m * hidden_);
-  };
-  element(out, "norms", Elementwise::add_rmsnorm, m, hidden_, 8 * hidden_, 2 * layers_);
-  arch_.is_mla() ? latent_products(m, out) : attention_products(m, out);
-  reduce("attention all-reduce");
-  for (const LayerKind kind : {LayerKind::dense, LayerKind::moe})
-    if (arch_.layers_of(kind) > 0) feed_forward(m, kind, out);
-  reduce("ffn all-reduce");
-  if (const double gap_s = in_graph ? cost_.stack().layer_gap_s : cost_.stack().eager_gap_s; gap_s > 0)
-    add(out, "gaps", OperatorClass::elementwise, {gap_s, cost_.transferred() ? Coverage::outside : Coverage::inside},
-        layers_, 0, 0);
-}
-
-void StepModel::Impl::attention_products(double m, Sink& out) const {
-  const double q = value(heads_.heads * heads_.head_dim), kv = value(heads_.kv_heads * heads_.head_dim);
-  product(out, "qkv", m, q + 2 * kv, hidden_, layers_);
-  if (arch_.qk_norm) element(out, "qk_norm", Elementwise::rope, m, q + kv, 4 * (q + kv), layers_);
-  if (arch_.positions == Positions::rotary) element(out, "rope", Elementwise::rope, m, q + kv, 4 * (q + kv), layers_);
-  if (!cost_.stack().attention_writes_kv && !cost_.stack().rope_writes_kv)
-    element(out, "kv_write", Elementwise::rope, m, 2 * kv, 8 * kv, layers_);
-  product(out, "o", m, hidden_, q, layers_);
-}
-
-// Down to the latent vectors, the same on every GPU (both in one product, as vLLM fuses them); queries up to the heads.
-// What lies between the latent of keys and values and the heads belongs to the attention.
-void StepModel::Impl::latent_products(double m, Sink& out) const {
-  const double heads = value(latent_.heads), q = value(heads_.heads * heads_.head_dim);
-  const double latent = value(arch_.latent_width()), q_latent = value(arch_.q_lora_rank);
-  if (arch_.q_lora_rank > 0) {
-    product(out, "q_a and kv_a", m, q_latent + latent, hidden_, layers_);
-    element(out, "q_a norm", Elementwise::add_rmsnorm, m, q_latent, 4 * q_latent, layers_);
-    product(out, "q_b", m, q, q_latent, layers_);
-  } else {
-    product(out, "q", m, q, hidden_, layers_);
-    product(out, "kv_a", m, latent, hidden_, layers_);
-  }
-  const double rank = value(arch_.kv_lora_rank), rotary = (heads + 1) * value(arch_.qk_rope_head_dim);
-  element(out, "kv_a norm", Elementwise::add_rmsnorm, m, rank, 4 * rank, layers_);
-  element(out, "rope", Elementwise::rope, m, rotary, 4 * rotary, layers_);
-  product(out, "o", m, hidden_, heads * value(arch_.v_head_dim), layers_);
-}
-
-void StepModel::Impl::feed_forward(double m, LayerKind kind, Sink& out) const {
-  const double layers = value(arch_.layers_of(kind));
-  if (kind == LayerKind::moe) return experts(m, layers, out);
-  const std::string_view up = arch_.activation == Activation::gated ? "gate_up" : "up";
-  gated_ffn(m, value(arch_.ffn_of(kind)) / tp_, layers, {up, "activation", "down"}, out);
-}
-
-void StepModel::Impl::gated_ffn(double m, double ffn, double layers, const std::array<std::string_view, 3>& names,
-                                Sink& out) const {
-  const double up = arch_.activation == Activation::gated ? 2 * ffn : ffn;
-  product(out, names[0], m, up, hidden_, layers);
-  element(out, names[1], Elementwise::silu_mul, m, ffn, 2 * (up + ffn), layers);
-  product(out, names[2], m, hidden_, ffn, layers);
-}
-
-// Routed experts, then the shared ones that every token passes, added to their result.
-void StepModel::Impl::experts(double m, double layers, Sink& out) const {
-  const double ffn = value(arch_.ffn) / tp_, weight = bytes_of(options_.weights);
-  add(out, "router", OperatorClass::moe, cost_.gemm(Precision::bf16, m, value(arch_.experts), hidden_), layers,
-      2 * m * hidden_ * value(arch_.experts), 2 * hidden_ * value(arch_.experts));
-  const int ep = options_.expert_parallel;
-  const MoeShape shape{
-      m, arch_.hidden, arch_.ffn, arch_.experts, arch_.experts_per_token, options_.tensor_parallel / ep, ep};
-  // Each token picks its experts at random: these are the ones that any token picks, whose weights are read.
-  const double experts = value(arch_.experts), picked = value(arch_.experts_per_token) / experts;
-  const double read = experts * (1 - std::pow(1 - picked, m));
-  add(out, "experts", OperatorClass::moe, cost_.moe(options_.weights, shape), layers,
-      6 * m * value(arch_.experts_per_token) * hidden_ * ffn, 3 * read * hidden_ * ffn * weight + 4 * m * hidden_);
-  if (arch_.shared_ffn == 0) return;
-  gated_ffn(m, value(arch_.shared_ffn) / tp_, layers, {"shared gate_up", "shared activation", "shared down"}, out);
-  element(out, "shared sum", Elementwise::silu_mul, m, hidden_, 6 * hidden_, layers);
-}
-
-void StepModel::Impl::embedding_operators(double m, bool in_graph, Sink& out) const {
-  add(out, "embedding", OperatorClass::elementwise, cost_.elementwise(Elementwise::embedding, m, hidden_), 1, 0,
-      4 * m * hidden_);
-  if (options_.tensor_parallel > 1)
-    add(out, "embedding all-reduce", OperatorClass::all_reduce, all_reduce(2 * m * hidden_, in_graph), 1, 0,
-        2 * m * hidden_);
-}
-
-// Final norm, the vocabulary product (16-bit in every stack), the gather of its parts, and sampling.
-void StepModel::Impl::head_operators(double rows, Sink& out) const {
-  if (arch_.family == Family::encoder || rows <= 0) return;
-  const double vocabulary = value(arch_.vocabulary), part = std::ceil(vocabulary / tp_);
-  add(out, "final norm", OperatorClass::elementwise, cost_.elementwise(Elementwise::add_rmsnorm, rows, hidden_), 1, 0,
-      8 * rows * hidden_);
-  add(out, "output head", OperatorClass::output_head, cost_.gemm(Precision::bf16, rows, part, hidden_), 1,
-      2 * rows * part * hidden_, 2 * part * hidden_);
-  if (options_.tensor_parallel > 1) {
-    const double bytes = 2 * rows * vocabulary;
-    const Price gather = options_.collective
-                             ? options_.collective(Collective::all_gather, bytes)
-                             : cost_.collective(Collective::all_gather, options_.tensor_parallel, bytes);
-    add(out, "logits gather", OperatorClass::output_head, gather, 1, 0, bytes);
-  }
-  add(out, "sampler", OperatorClass::output_head, cost_.elementwise(Elementwise::sampler, rows, vocabulary), 1, 0,
-      4 * rows * vocabulary);
-}
+    : arch_(architecture),
+      options_(std::move(options)),
+      cost_(cost),
+      operators_(arch_, options_, cost_),
+      heads_(operators_.heads()),
+      latent_(operators_.latent_heads()),
+      layers_(value(arch_.layers)) {}
 
 StepModel::Impl::Part StepModel::Impl::sum(const Sink& operators) const {
   Part part;
@@ -298,7 +156,7 @@ const StepModel::Impl::Part& StepModel::Impl::layers_part(int64_t tokens, bool i
     if (part->seconds >= 0) return *part;
   }
   scratch_.clear();
-  layer_operators(value(tokens), in_graph, scratch_);
+  operators_.layers(value(tokens), in_graph, scratch_);
   return *part = sum(scratch_);
 }
 
@@ -312,7 +170,7 @@ const StepModel::Impl::Part& StepModel::Impl::embedding_part(int64_t tokens, boo
     if (part->seconds >= 0) return *part;
   }
   scratch_.clear();
-  embedding_operators(value(tokens), in_graph, scratch_);
+  operators_.embedding(value(tokens), in_graph, scratch_);
   return *part = sum(scratch_);
 }
 
@@ -325,7 +183,7 @@ const StepModel::Impl::Part& StepModel::Impl::head_part(int64_t rows) {
     if (part->seconds >= 0) return *part;
   }
   scratch_.clear();
-  head_operators(value(rows), scratch_);
+  operators_.head(value(rows), scratch_);
   return *part = sum(scratch_);
 }
 
@@ -492,8 +350,8 @@ std::vector<OperatorPrice> StepModel::Impl::breakdown(const StepShape& shape) {
   const Run run = run_of(shape);
   if (run.tokens == 0) return out;
   const Stack& stack = cost_.stack();
-  embedding_operators(value(run.tokens), run.in_graph, out);
-  layer_operators(value(run.tokens), run.in_graph, out);
+  operators_.embedding(value(run.tokens), run.in_graph, out);
+  operators_.layers(value(run.tokens), run.in_graph, out);
   const Attention attention = step_attention(shape, run);
   const double kv_bytes = kv_token_bytes();
   double kv = 0;
@@ -501,8 +359,9 @@ std::vector<OperatorPrice> StepModel::Impl::breakdown(const StepShape& shape) {
   const bool decode = shape.prefill.empty();
   const auto attend = [&](std::string_view name, OperatorClass kind, Price price, double query_pairs,
                           double kv_tokens) {
-    add(out, name, kind, {price.seconds / layers_, price.coverage}, layers_,
-        pair_flops(kind == OperatorClass::decode_attention) * query_pairs, kv_tokens * kv_bytes);
+    out.push_back({name, kind, price.seconds,
+                   pair_flops(kind == OperatorClass::decode_attention) * query_pairs * layers_,
+                   kv_tokens * kv_bytes * layers_, price.coverage});
   };
   const double decode_kv = value(shape.decode_kv_tokens), both = attention.decode.seconds > 0 ? 0 : decode_kv;
   if (!decode)
@@ -510,7 +369,7 @@ std::vector<OperatorPrice> StepModel::Impl::breakdown(const StepShape& shape) {
            kv + both);
   if (attention.decode.seconds > 0)
     attend("decode attention", OperatorClass::decode_attention, attention.decode, decode_kv, decode_kv);
-  head_operators(value(head_rows(shape)), out);
+  operators_.head(value(head_rows(shape)), out);
   const double slowdown = decode ? stack.decode_slowdown : stack.prefill_slowdown;
   GpuWork work;
   for (const auto& o : out) {
@@ -525,8 +384,8 @@ std::vector<OperatorPrice> StepModel::Impl::breakdown(const StepShape& shape) {
   double gpu_s = 0;
   for (auto& o : out) gpu_s += o.seconds *= slowdown * (1 + lost * (capped(o).all - 1));
   if (run.launch_s > gpu_s)
-    add(out, "launches", OperatorClass::host, {run.launch_s - gpu_s, Coverage::inside}, 1, 0, 0);
-  if (run.host_s > 0) add(out, "host between steps", OperatorClass::host, {run.host_s, Coverage::inside}, 1, 0, 0);
+    out.push_back({"launches", OperatorClass::host, run.launch_s - gpu_s, 0, 0, Coverage::inside});
+  if (run.host_s > 0) out.push_back({"host between steps", OperatorClass::host, run.host_s, 0, 0, Coverage::inside});
   return out;
 }
 

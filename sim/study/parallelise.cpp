@@ -44,7 +44,9 @@ void for_each_layout(const TrainingScenario& scenario, const Visit& visit) {
         const int data = gpus / tensor / pipeline / context;
         for (const int experts :
              divisors(given.model.is_moe() ? given.model.experts : 1, static_cast<int64_t>(data) * context)) {
-          std::vector<ScheduleChoice> schedules{{given.schedule == "interleaved" ? "1f1b" : given.schedule, 1}};
+          // One stage has no pipeline: every schedule is the same.
+          const bool plain = given.schedule == "interleaved" || pipeline == 1;
+          std::vector<ScheduleChoice> schedules{{plain ? "1f1b" : given.schedule, 1}};
           if (pipeline > 1)
             for (const int chunks : {2, 3, 4, 6, 8}) schedules.push_back({"interleaved", chunks});
           for (const auto& schedule : schedules)

@@ -115,9 +115,21 @@ void read_disturbances(const Config& t, const Cluster& cluster, TrainingJob& job
   job.slow_gpu = t.number("slow_gpu", {1, 1000}, 1);
 }
 
+// A layout that is given must use what is said of the experts' exchange; a search tries others too.
+void check_exchange(const Config& t, const TrainingJob& job, const Cluster& cluster) {
+  if (job.dispatch == ExpertDispatch::deepep && job.expert_parallel == 1)
+    throw t.error("expert_dispatch", "expert_parallel = 1 sends no tokens");
+  const int per_node = std::max(1, cluster.gpus_per_node() / job.tensor_parallel);
+  const int nodes = (job.expert_parallel + per_node - 1) / per_node;
+  if (job.routed_nodes > nodes)
+    throw t.error("routed_nodes", fmt::format("{} is more than the {} node{} that expert_parallel = {} reaches",
+                                              job.routed_nodes, nodes, nodes > 1 ? "s" : "", job.expert_parallel));
+}
+
 void check(const Config& t, const TrainingJob& job, const Cluster& cluster) {
   if (const auto problem = training_problem(job)) throw t.error(problem.key, problem.message);
   if (const auto problem = placement_problem(job, cluster); !problem.empty()) throw t.error("tensor_parallel", problem);
+  check_exchange(t, job, cluster);
 }
 
 }  // namespace

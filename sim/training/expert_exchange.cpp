@@ -27,7 +27,8 @@ TokenCopies token_copies(int experts_per_token, int ranks, int per_node, int rou
 
 ExpertExchange expert_exchange(const GroupNetwork& network, const TokenCopies& copies, int nodes, double tokens,
                                double bytes) {
-  const double over_node_links = tokens * bytes * copies.over_node_links, over_nic = tokens * bytes * copies.over_nic;
+  const double over_node_links = tokens * bytes * copies.over_node_links,
+               over_nic = tokens * bytes * copies.over_nic * network.gpus_per_nic();
   ExpertExchange exchange;
   double seconds = 0;
   if (over_node_links > 0) {
@@ -35,8 +36,8 @@ ExpertExchange expert_exchange(const GroupNetwork& network, const TokenCopies& c
     seconds = over_node_links / (network.node_link_bytes_per_s() * kNodeLinkShare);
   }
   if (over_nic > 0) {
-    exchange.load.of(LinkSort::nic) = {over_nic, over_nic / network.nic_bytes_per_s_per_gpu()};
-    seconds = std::max(seconds, over_nic / (network.nic_bytes_per_s_per_gpu() * kNicShare));
+    exchange.load.of(LinkSort::nic) = {over_nic, over_nic / network.fabric_bytes_per_s()};
+    seconds = std::max(seconds, over_nic / (network.fabric_bytes_per_s() * kNicShare));
   }
   exchange.seconds = kLatency + kNodeLatency * (nodes - 1) + seconds;
   return exchange;

@@ -9,7 +9,7 @@
 // group (GPU 0's) carries from all groups that touch GPU 0's node than from that group alone; where nodes share links
 // of the fabric (an oversubscribed leaf, a torus, a dragonfly), from all groups of the cluster. Node 0 stands for all
 // nodes: they are alike. Remembered per (kind, stride, size) and per bytes. Link loads are kept for the report's
-// utilisation. Units: seconds, bytes. Tested by tests/invariant/training_network_test.cpp.
+// utilisation. Units: seconds, bytes. Tested by tests/invariant/training_test.cpp.
 
 #include <algorithm>
 #include <array>
@@ -61,10 +61,10 @@ class GroupNetwork {
   LinkLoad send_load(int stride, double bytes, bool both);
   double node_link_bytes_per_s() const { return node_link_bytes_per_s_; }
   double fabric_bytes_per_s() const { return fabric_bytes_per_s_; }
-  // Of its node's NICs, where all send at once.
-  double nic_bytes_per_s_per_gpu() const {
-    return fabric_bytes_per_s_ *
-           std::min(1.0, static_cast<double>(cluster_.nics_per_node()) / cluster_.gpus_per_node());
+  // That share a NIC of their node, where all send at once.
+  double gpus_per_nic() const {
+    return cluster_.fabric ? std::max(1.0, static_cast<double>(cluster_.gpus_per_node()) / cluster_.nics_per_node())
+                           : 1;
   }
   bool spans_nodes(Group group) const;
   int ranks_per_node(Group group) const { return std::max(1, cluster_.gpus_per_node() / group.stride); }

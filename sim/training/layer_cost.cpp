@@ -105,15 +105,15 @@ void LayerCost::add_product(PassCosts& into, double m, double n, double k, Preci
 // Collectives that go in chunks beside a product cut it into as many: the gather of forward's input, the scatter of its
 // result, and the gather of the gradient of that. What backward scatters goes beside whole products (Transformer
 // Engine: ring exchange and bulk overlap).
-void LayerCost::add_split_product(PassCosts& into, double n, double k, bool gathers) {
+void LayerCost::add_split_product(PassCosts& into, const MatrixShape& matrix) {
   const int chunks = job_.overlap_tensor && job_.sequence_parallel ? job_.tensor_parallel : 1;
   PassCosts whole;
-  add_product(whole, tokens_, n, k, job_.precision);
+  add_product(whole, tokens_, matrix.n, matrix.k, job_.precision);
   if (chunks > 1) {
     PassCosts chunk;
-    add_product(chunk, tokens_ / chunks, n, k, job_.precision);
+    add_product(chunk, tokens_ / chunks, matrix.n, matrix.k, job_.precision);
     whole.forward = chunk.forward.times(chunks);
-    if (!gathers) {
+    if (matrix.closes) {
       const double input_s = chunks * (chunk.backward.product_s - chunk.backward.weight_s);
       const double longer_s = input_s - (whole.backward.product_s - whole.backward.weight_s);
       whole.backward.compute_s += longer_s;
@@ -291,9 +291,8 @@ void LayerCost::add_attention_products(PassCosts& into) {
   const Architecture& m = job_.model;
   for (const auto& matrix : attention_matrices(m, job_.tensor_parallel)) {
     const double before = into.forward.compute_s;
-    add_split_product(into, matrix.n, matrix.k, matrix.n != hidden_);
-    const bool expands = m.is_mla() && (matrix.k == value(m.kv_lora_rank) || matrix.k == value(m.q_lora_rank));
-    if (expands && job_.attention != TrainingAttention::unfused)
+    add_split_product(into, matrix);
+    if (matrix.expands && job_.attention != TrainingAttention::unfused)
       into.forward.selective_s += into.forward.compute_s - before;
   }
   if (m.is_mla())
@@ -304,7 +303,7 @@ void LayerCost::add_attention_products(PassCosts& into) {
 void LayerCost::add_dense(PassCosts& into, int64_t width) {
   if (width == 0) return;
   for (const auto& matrix : feed_forward_matrices(job_.model, width, job_.tensor_parallel))
-    add_split_product(into, matrix.n, matrix.k, matrix.n != hidden_);
+    add_split_product(into, matrix);
   add_light(into, job_.model.activation == Activation::gated ? stack_.gated : stack_.plain,
             tokens_ * value(width) / job_.tensor_parallel);
 }

@@ -81,8 +81,8 @@ class LayerCost {
 
  private:
   void add_product(PassCosts& into, double m, double n, double k, Precision precision);
-  // Of a layer whose tensor ranks share it; `gathers`: its input is gathered, else its result is scattered.
-  void add_split_product(PassCosts& into, double n, double k, bool gathers);
+  // Of a layer whose tensor ranks share it: its input is gathered, or, where it closes a half, its result scattered.
+  void add_split_product(PassCosts& into, const MatrixShape& matrix);
   void add_traffic(PassCosts& into, Traffic traffic, double values);
   void add_casts(PassCosts& into, LayerKind kind);
   void add_light(PassCosts& into, Traffic traffic, double values);

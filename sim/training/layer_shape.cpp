@@ -26,24 +26,24 @@ std::vector<MatrixShape> attention_matrices(const Architecture& m, int t) {
   const double hidden = value(m.hidden), q = value(m.q_width()) / t, result = value(m.attended_width()) / t;
   if (!m.is_mla()) {
     const double kv = value(kv_heads_per_gpu(m, t) * m.head_dim);
-    return {{q + 2 * kv, hidden}, {hidden, result}};
+    return {{q + 2 * kv, hidden}, {hidden, result, true}};
   }
   std::vector<MatrixShape> matrices;
   if (m.q_lora_rank > 0) {
     matrices.push_back({value(m.q_lora_rank), hidden});
-    matrices.push_back({q, value(m.q_lora_rank)});
+    matrices.push_back({q, value(m.q_lora_rank), false, true});
   } else {
     matrices.push_back({q, hidden});
   }
   matrices.push_back({value(m.latent_width()), hidden});
-  matrices.push_back({value(m.heads * (m.qk_nope_head_dim + m.v_head_dim)) / t, value(m.kv_lora_rank)});
-  matrices.push_back({hidden, result});
+  matrices.push_back({value(m.heads * (m.qk_nope_head_dim + m.v_head_dim)) / t, value(m.kv_lora_rank), false, true});
+  matrices.push_back({hidden, result, true});
   return matrices;
 }
 
 std::vector<MatrixShape> feed_forward_matrices(const Architecture& m, int64_t width, int t) {
   const double hidden = value(m.hidden), inner = value(width) / t;
-  return {{m.activation == Activation::gated ? 2 * inner : inner, hidden}, {hidden, inner}};
+  return {{m.activation == Activation::gated ? 2 * inner : inner, hidden}, {hidden, inner, true}};
 }
 
 AttentionWidths attention_widths(const Architecture& m, int t) {

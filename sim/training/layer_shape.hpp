@@ -22,6 +22,8 @@ namespace dssim {
 // out[tokens, n] = in[tokens, k] × weights[k, n].
 struct MatrixShape {
   double n = 0, k = 0;
+  bool closes = false;   // the last of its half of the layer: its result is summed over the tensor group
+  bool expands = false;  // from a latent to the heads (MLA)
   double parameters() const { return n * k; }
 };
 double parameters_of(const std::vector<MatrixShape>& matrices);

@@ -30,6 +30,13 @@ StageParameters layer_parameters_per_gpu(const TrainingJob& job, LayerKind kind)
   return p;
 }
 
+double largest_layer_parameters(const TrainingJob& job) {
+  double largest = 0;
+  for (const auto kind : {LayerKind::dense, LayerKind::moe})
+    if (job.model.layers_of(kind) > 0) largest = std::max(largest, layer_parameters_per_gpu(job, kind).total());
+  return largest;
+}
+
 StageParameters layers_parameters(const TrainingJob& job, const PositionLayers& layers) {
   StageParameters sum;
   for (const auto kind : {LayerKind::dense, LayerKind::moe}) {
@@ -41,20 +48,6 @@ StageParameters layers_parameters(const TrainingJob& job, const PositionLayers& 
   // A prediction module's own product; embedding and head are the model's.
   sum.shared += layers.mtp * (2 * value(job.model.hidden) / job.tensor_parallel + 3) * value(job.model.hidden);
   return sum;
-}
-
-// Positions of the pipeline that a stage holds weights of.
-std::vector<int> positions_of(const TrainingJob& job, int stage) {
-  const auto& schedule = find_schedule(job.schedule);
-  const int stages = job.pipeline_parallel;
-  std::vector<int> held;
-  if (schedule.weight_copies() > 1) {
-    held = {stage, stages - 1 - stage};
-  } else {
-    for (int p = stage; p < schedule.positions(stages, schedule.chunks_per_stage(job.virtual_stages)); p += stages)
-      held.push_back(p);
-  }
-  return held;
 }
 
 int position_count(const TrainingJob& job) {
@@ -80,10 +73,12 @@ StageParameters position_parameters(const TrainingJob& job, const PositionLayers
 }
 
 StageParameters stage_parameters(const TrainingJob& job, int stage) {
+  const auto& schedule = find_schedule(job.schedule);
   const auto split = position_layers(job, position_count(job));
   const int last = position_count(job) - 1;
   StageParameters sum;
-  for (const int p : positions_of(job, stage)) {
+  for (const int p :
+       schedule.positions_on(stage, job.pipeline_parallel, schedule.chunks_per_stage(job.virtual_stages))) {
     const auto held = position_parameters(job, split[static_cast<size_t>(p)], p == 0, p == last);
     sum.shared += held.shared;
     sum.experts += held.experts;
@@ -183,7 +178,7 @@ TrainingMemory plan_training_memory(const TrainingJob& job, const TrainingStack&
     // Buckets that gradients are copied into hold all of them once more.
     if (stack.bucket_values > 0 && job.sharding == Sharding::none && ranks > 1) m.gradient_bytes *= 2;
     if (job.sharding == Sharding::zero3)  // two layers' parameters gathered at a time
-      m.reserved_bytes += 2 * layer_parameters_per_gpu(job, last_kind(job.model)).total() * job.parameter_bytes();
+      m.reserved_bytes += 2 * largest_layer_parameters(job) * job.parameter_bytes();
     if (s == 0 || m.total_bytes() > plan.total_bytes()) {
       static_cast<TrainingStageMemory&>(plan) = m;
       plan.stage = s;

@@ -5,15 +5,17 @@
 //
 //   weights      parameters on the GPU × bytes of their format (2 for fp8); divided by the data ranks under zero3
 //   gradients    × bytes of the gradient's format; divided under zero2 and zero3 (Rajbhandari et al. 2020, arXiv
-//   1910.02054) optimizer    moments and master weights; divided under zero1, zero2, zero3 activations  Korthikanti et
-//   al. 2022 (arXiv 2205.05198) with its terms counted one by one, so that grouped KV heads,
+//                1910.02054)
+//   optimizer    moments and master weights; divided under zero1, zero2, zero3
+//   activations  Korthikanti et al. 2022 (arXiv 2205.05198) with its terms counted one by one, so that grouped KV heads,
 //                gated feed-forwards, FlashAttention and models without dropout are right as well:
-//                  none       s b h (10 + 24/t + 5 a s/(h t))       selective  without the last term; with
-//                  FlashAttention, which
-//                             keeps no scores, without what norms and activation functions make
+//                  none       s b h (10 + 24/t + 5 a s/(h t))
+//                  selective  without the last term; with FlashAttention, which keeps no scores, without what norms and
+//                             activation functions make, and of latent attention without queries, keys and values
 //                  full       2 s b h, and one layer in full while it is recomputed
 //                sequence parallelism divides the 10 by t too; times the micro-batches in flight of the schedule, and
-//                the logits of the last stage
+//                the logits of one head on the last stage
+//   reserved     the stack's; under zero3 also two of the largest layers, gathered
 // Units: bytes. Nothing is thrown here. Tested by tests/unit/training_memory_test.cpp,
 // tests/validation/training_test.cpp.
 

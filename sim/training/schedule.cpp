@@ -111,6 +111,7 @@ class DualPipe final : public PipelineSchedule {
   int chunk_of(int, int, int micro_batch, int micro_batches) const override {
     return micro_batch < micro_batches / 2 ? 0 : 1;
   }
+  std::vector<int> positions_on(int stage, int stages, int) const override { return {stage, stages - 1 - stage}; }
   std::string problem(int stages, int micro_batches, int) const override {
     if (stages % 2 != 0)
       return fmt::format("pipeline_parallel: dualpipe needs an even number of stages, not {}", stages);
@@ -181,6 +182,12 @@ int PipelineSchedule::stage_of(int position, int stages, int, int) const {
 }
 int PipelineSchedule::chunk_of(int position, int stages, int, int) const {
   return position / stages;
+}
+
+std::vector<int> PipelineSchedule::positions_on(int stage, int stages, int chunks) const {
+  std::vector<int> held;
+  for (int p = stage; p < positions(stages, chunks); p += stages) held.push_back(p);
+  return held;
 }
 
 std::string PipelineSchedule::problem(int, int, int virtual_stages) const {

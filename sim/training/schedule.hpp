@@ -57,6 +57,8 @@ class PipelineSchedule {
   virtual int stage_of(int position, int stages, int micro_batch, int micro_batches) const;
   virtual int chunk_of(int position, int stages, int micro_batch, int micro_batches) const;
   virtual int chunks_per_stage(int virtual_stages) const { return virtual_stages; }
+  // Positions whose weights a stage holds.
+  virtual std::vector<int> positions_on(int stage, int stages, int chunks) const;
   // Copies of the model's weights that a stage holds (2 for dualpipe).
   virtual int weight_copies() const { return 1; }
   // Whether some forwards run beside backwards, which hide each other's exchanges with experts.

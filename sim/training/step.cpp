@@ -31,14 +31,30 @@ double attention_flops(const TrainingJob& job) {
   return 2 * value(m.layers) * value(m.q_width() + m.attended_width()) * value(job.sequence);
 }
 
+// One layer of the model's last kind, as prediction modules have it.
+TrainingJob one_layer(const TrainingJob& job) {
+  TrainingJob one = job;
+  one.model.layers = 1;
+  one.model.dense_layers = 0;
+  return one;
+}
+
 // What prediction modules add, forward and backward: a layer, their product and the head.
 double prediction_flops(const TrainingJob& job) {
-  Architecture one = job.model;
-  one.layers = 1;
-  one.dense_layers = 0;
-  const double hidden = value(one.hidden);
-  return job.mtp * (6 * (product_parameters(one, false) + 2 * hidden * hidden) +
-                    3 * attention_flops(job) / value(job.model.layers));
+  const TrainingJob one = one_layer(job);
+  const double hidden = value(job.model.hidden);
+  return job.mtp * (6 * (product_parameters(one.model, false) + 2 * hidden * hidden) + 3 * attention_flops(one));
+}
+
+// What the model's layers do again in backward.
+double repeated_flops(const TrainingJob& job) {
+  if (job.recompute == Recompute::full) return 2 * product_parameters(job.model, true) + attention_flops(job);
+  if (job.recompute == Recompute::none) return 0;
+  if (job.attention == TrainingAttention::unfused) return attention_flops(job);
+  double again = 0;
+  for (const auto& matrix : attention_matrices(job.model, 1))
+    if (matrix.expands) again += 2 * value(job.model.layers) * matrix.parameters();
+  return again;
 }
 
 // Bytes the optimizer moves per parameter it updates: gradient, moments and weights read, moments and weights written.
@@ -70,14 +86,7 @@ double model_flops_per_step(const TrainingJob& job) {
 }
 
 double hardware_flops_per_step(const TrainingJob& job) {
-  double again = 0;
-  if (job.recompute == Recompute::full) again = 2 * product_parameters(job.model, true) + attention_flops(job);
-  if (job.recompute == Recompute::selective && job.attention == TrainingAttention::unfused)
-    again = attention_flops(job);
-  if (job.recompute == Recompute::selective && job.attention != TrainingAttention::unfused && job.model.is_mla())
-    for (const auto& matrix : attention_matrices(job.model, 1))
-      if (matrix.k == value(job.model.kv_lora_rank) || matrix.k == value(job.model.q_lora_rank))
-        again += 2 * value(job.model.layers) * matrix.parameters();
+  const double again = repeated_flops(job) + job.mtp * repeated_flops(one_layer(job));
   return model_flops_per_step(job) + job.tokens_per_step() * (again + prediction_flops(job));
 }
 
@@ -161,17 +170,22 @@ class StepPredictor::Builder {
     const double pass_s = moved_seconds(bytes_of(job_.gradient_precision) * kept);
     return owner_.stack_.fused_accumulation ? std::max(0.0, 2 * pass_s - products_s) : 3 * pass_s;
   }
-  // Positions of the pipeline that the first stage holds.
-  std::vector<size_t> first_stage() const {
-    if (schedule_.weight_copies() > 1) return {0, layers_.size() - 1};
-    std::vector<size_t> held;
-    for (size_t p = 0; p < layers_.size(); p += static_cast<size_t>(stages_)) held.push_back(p);
+  std::vector<int> positions_on(int stage) const { return schedule_.positions_on(stage, stages_, chunks_); }
+  const PositionLayers& layers_at(int position) const { return layers_[static_cast<size_t>(position)]; }
+  double layers_on_first_stage() const {
+    double held = 0;
+    for (const int p : positions_on(0)) held += layers_at(p).all();
     return held;
   }
-  double layers_on_stage() const {
-    double held = 0;
-    for (const size_t p : first_stage()) held += layers_[p].all();
-    return held;
+  // MoE layers of the stage with the most: dense ones come first, and exchange nothing with experts.
+  double most_moe_layers() const {
+    double most = 0;
+    for (int stage = 0; stage < stages_; ++stage) {
+      double held = 0;
+      for (const int p : positions_on(stage)) held += layers_at(p).moe;
+      most = std::max(most, held);
+    }
+    return most;
   }
 
   // Where a forward and a backward run beside each other, the exchange of each with its experts is hidden by the
@@ -192,7 +206,7 @@ class StepPredictor::Builder {
   void add_shards(Position& at, double layers) {
     if (job_.sharding < Sharding::zero2 || layers == 0) return;
     const auto parameters = stage_parameters(job_, 0);
-    const double held = layers_on_stage();
+    const double held = layers_on_first_stage();
     if (job_.sharding == Sharding::zero3) {
       const double share = owner_.stack_.shard_values * parameters.total() * layers / held;
       at.forward_data_s += moved_seconds(share * job_.parameter_bytes());
@@ -256,15 +270,11 @@ class StepPredictor::Builder {
     const int micro_batches = static_cast<int>(job_.micro_batches());
     const auto timing = run_pipeline_collapsed(schedule_, stages_, micro_batches, chunks_, times, transfer_s());
     step.passes = timing.passes;
-    const auto busiest = std::max_element(timing.busy_s.begin(), timing.busy_s.end()) - timing.busy_s.begin();
+    const auto busiest =
+        static_cast<int>(std::max_element(timing.busy_s.begin(), timing.busy_s.end()) - timing.busy_s.begin());
     StepParts& parts = step.parts;
     const double half = schedule_.weight_copies() > 1 ? 0.5 : 1;  // each direction sees half of the micro-batches
-    for (size_t p = 0; p < positions_.size(); ++p) {
-      const bool here = schedule_.weight_copies() > 1
-                            ? static_cast<long>(p) == busiest || static_cast<long>(positions_.size() - 1 - p) == busiest
-                            : static_cast<long>(p) % stages_ == busiest;
-      if (here) add_work(parts, positions_[p], half * micro_batches);
-    }
+    for (const int p : positions_on(busiest)) add_work(parts, positions_[static_cast<size_t>(p)], half * micro_batches);
     // What pairs of passes hid.
     if (schedule_.overlaps_experts()) {
       const double saved_s = parts.total_s() - timing.busy_s[static_cast<size_t>(busiest)];
@@ -289,9 +299,9 @@ class StepPredictor::Builder {
   void add_gradients(StepParts& parts) {
     const auto parameters = stage_parameters(job_, 0);
     double window_s = 0, forward_window_s = 0;
-    for (const size_t p : first_stage()) {
-      window_s += backward_s(positions_[p]);
-      forward_window_s += forward_s(positions_[p]);
+    for (const int p : positions_on(0)) {
+      window_s += backward_s(positions_[static_cast<size_t>(p)]);
+      forward_window_s += forward_s(positions_[static_cast<size_t>(p)]);
     }
     if (job_.exchange == GradientExchange::parameter_server) {
       const double exchange_s = server_seconds(parameters.total());
@@ -424,7 +434,8 @@ class StepPredictor::Builder {
       const bool each = e.phase == ExchangePhase::each_forward || e.phase == ExchangePhase::each_backward;
       add(groups().load(e.kind, data_group(e.experts), e.bytes), each ? micro_batches : 1);
     }
-    const double layers = layers_on_stage() / schedule_.weight_copies();  // each copy sees its share of micro-batches
+    const double copies = schedule_.weight_copies();  // each sees its share of micro-batches
+    const double layers = layers_on_first_stage() / copies, moe_layers = most_moe_layers() / copies;
     const double directions = job_.recompute == Recompute::full ? 3 : 2;
     const auto add_tensor = [&](CollectiveKind kind, double a_layer) {
       add(groups().load(kind, cost_.tensor_group(), cost_.tensor_bytes()), a_layer * layers * micro_batches);
@@ -438,7 +449,7 @@ class StepPredictor::Builder {
     const LayerTraffic each = cost_.traffic();
     add(groups().load(CollectiveKind::all_gather, cost_.context_group(), each.context_bytes),
         directions * layers * micro_batches);
-    for (const auto& way : {each.dispatch, each.combine}) add(way, directions * layers * micro_batches);
+    for (const auto& way : {each.dispatch, each.combine}) add(way, directions * moe_layers * micro_batches);
     if (stages_ > 1)
       add(groups().send_load(stage_stride(), sent_bytes_, false), 2 * micro_batches * job_.virtual_stages);
     step.node_link = all.node_link();

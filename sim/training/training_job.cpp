@@ -31,6 +31,19 @@ ParallelProblem batch_problem(const TrainingJob& job) {
 
 ParallelProblem expert_problem(const TrainingJob& job) {
   const int ep = job.expert_parallel;
+  if (job.mtp > 0 && job.model.is_encoder())
+    return {"mtp", fmt::format("{} is an encoder, which predicts no next token", job.model.title)};
+  if (!job.model.is_moe()) {
+    const char* key = job.dispatch != ExpertDispatch::all_to_all  ? "expert_dispatch"
+                      : job.dispatch_precision != Precision::bf16 ? "dispatch_precision"
+                      : job.routed_nodes > 0                      ? "routed_nodes"
+                                                                  : nullptr;
+    if (key != nullptr) return {key, fmt::format("{} has no experts to send tokens to", job.model.title)};
+  }
+  if (job.parameter_bytes() > 2 && job.dispatch_precision == Precision::fp8)
+    return {"dispatch_precision", "fp8 goes with products of 16 or 8 bits"};
+  if (job.parameter_bytes() > 2 && job.kept_precision == Precision::fp8)
+    return {"kept_precision", "fp8 goes with products of 16 or 8 bits"};
   if (job.routed_nodes > 0 && job.dispatch != ExpertDispatch::deepep)
     return {"routed_nodes",
             "bounds what expert_dispatch = \"deepep\" sends: an all-to-all sends a token to each expert"};

@@ -108,6 +108,24 @@ TEST(TrainingSchedule, MicroBatchesInFlight) {
   }
 }
 
+TEST(TrainingSchedule, StagesHoldEveryPositionAsOftenAsThereAreCopies) {
+  for (const auto& name : schedule_names()) {
+    const auto& schedule = find_schedule(name);
+    const int p = 6, chunks = schedule.chunks_per_stage(name == "interleaved" ? 3 : 1);
+    std::map<int, int> holders;
+    for (int s = 0; s < p; ++s)
+      for (const int position : schedule.positions_on(s, p, chunks)) ++holders[position];
+    ASSERT_EQ(static_cast<int>(holders.size()), schedule.positions(p, chunks)) << name;
+    for (const auto& [position, count] : holders) EXPECT_EQ(count, schedule.weight_copies()) << name << " " << position;
+    // Where a pass of a micro-batch runs, its weights are.
+    for (int position = 0; position < schedule.positions(p, chunks); ++position)
+      for (const int micro_batch : {0, 11}) {
+        const auto held = schedule.positions_on(schedule.stage_of(position, p, micro_batch, 12), p, chunks);
+        EXPECT_NE(std::find(held.begin(), held.end(), position), held.end()) << name << " " << position;
+      }
+  }
+}
+
 TEST(TrainingSchedule, EveryMicroBatchGoesOnceThroughEveryChunk) {
   for (const auto& name : schedule_names()) {
     const auto& schedule = find_schedule(name);

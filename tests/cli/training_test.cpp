@@ -169,12 +169,48 @@ TEST(TrainingCommand, SearchDoesNotDependOnTheLayoutInTheFile) {
   EXPECT_EQ(best(" --set training.sequence_parallel=false")["layout"]["sequence_parallel"], false);
 }
 
+TEST(TrainingCommand, EachMistakeAboutExpertsIsOneLine) {
+  const std::string folder = std::string(DSSIM_SOURCE_DIR) + "/scenarios/training/";
+  const auto expect_refused = [&](const std::string& scenario, const std::string& set, const std::string& expected) {
+    const auto run = dssim(folder + scenario + " --set " + set + " --quiet");
+    EXPECT_EQ(run.status, 2) << set;
+    EXPECT_NE(run.error.find("training." + expected), std::string::npos) << set << ": " << run.error;
+    EXPECT_EQ(std::count(run.error.begin(), run.error.end(), '\n'), 1) << run.error;
+  };
+  const std::string deepseek = "deepseek-v3-2048.toml", dense = "llama3-8b-fsdp.toml", mixtral = "mixtral-moe.toml";
+  for (const char* value : {"nan", "-1", "1.5", "four", "1e9", "9223372036854775807"}) {
+    expect_refused(deepseek, std::string("training.routed_nodes=") + value, "routed_nodes");
+    expect_refused(deepseek, std::string("training.mtp=") + value, "mtp");
+    expect_refused(deepseek, std::string("training.expert_dispatch=") + value, "expert_dispatch");
+    expect_refused(deepseek, std::string("training.dispatch_precision=") + value, "dispatch_precision");
+    expect_refused(deepseek, std::string("training.kept_precision=") + value, "kept_precision");
+  }
+  expect_refused(deepseek, "training.routed_nodes=9", "routed_nodes: 9 is more than the 8 nodes");
+  expect_refused(deepseek, "training.expert_parallel=512",
+                 "expert_parallel: 512 does not divide the model's 256 experts");
+  expect_refused(deepseek,
+                 "training.pipeline_parallel=61 --set training.data_parallel=32 --set "
+                 "training.expert_parallel=32",
+                 "pipeline_parallel: dualpipe needs an even number of stages, not 61");
+  expect_refused(mixtral, "training.expert_dispatch=deepep --set training.expert_parallel=1",
+                 "expert_dispatch: expert_parallel = 1 sends no tokens");
+  expect_refused(dense, "training.expert_dispatch=deepep", "expert_dispatch: Llama 3 8B has no experts");
+  expect_refused(dense, "model.name=bert-base --set training.sequence=512 --set training.mtp=1", "mtp: BERT base");
+}
+
 TEST(TrainingCommand, SearchSpreadsExperts) {
   const auto run = dssim("parallelise " + std::string(DSSIM_SOURCE_DIR) +
                          "/scenarios/training/deepseek-v3-2048.toml --set cluster.nodes=4 --set "
                          "model.name=deepseek-v2-lite --set training.global_batch=256 --top 3 --json -");
   ASSERT_EQ(run.status, 0) << run.error;
   EXPECT_GT(number_at(run.out, "expert_parallel"), 0) << run.out;
+  // On one stage every schedule is the same, also one that would need two.
+  const auto flat =
+      dssim("parallelise " + std::string(DSSIM_SOURCE_DIR) +
+            "/scenarios/training/llama3-8b-fsdp.toml --set cluster.gpus=1 --set model.name=bert-base --set "
+            "training.sequence=512 --set training.schedule=dualpipe --top 1 --json -");
+  ASSERT_EQ(flat.status, 0) << flat.error;
+  EXPECT_EQ(number_at(flat.out, "pipeline_parallel"), 1) << flat.out;
 }
 
 TEST(TrainingDocuments, ReferenceListsExactlyTheKeysRead) {

@@ -99,6 +99,27 @@ TEST(TrainingStep, MoreBandwidthIsNeverSlower) {
   }
 }
 
+// A leaf's uplink carries the traffic of many NICs, at the rate of many: no link is busy for longer than the step.
+TEST(TrainingStep, NoLinkIsBusierThanTheStep) {
+  for (const char* fabric : {"ndr400-rail", "ndr400-leaf-spine-2to1", "roce100"}) {
+    StepPredictor predictor(cluster_of("dgx-h100", 128, 8, fmt::format("fabric = \"{}\"\n", fabric)), "torch-2.11");
+    TrainingJob job = job_with_defaults(predictor.stack(), load_model("mixtral-8x7b"));
+    job.expert_parallel = 8;
+    job.tensor_parallel = 8;
+    job.data_parallel = 16;
+    job.global_batch = 32;
+    job.overlap_gradients = false;  // each kind of traffic is priced by itself: beside each other they may ask for more
+    for (const auto dispatch : {ExpertDispatch::all_to_all, ExpertDispatch::deepep}) {
+      job.dispatch = dispatch;
+      ASSERT_FALSE(training_problem(job)) << training_problem(job).message;
+      const auto step = predictor.predict(job);
+      EXPECT_GT(step.fabric.bytes, 0) << fabric;
+      EXPECT_LE(step.fabric.seconds, step.step_s()) << fabric;
+      EXPECT_LE(step.node_link.seconds, step.step_s()) << fabric;
+    }
+  }
+}
+
 TEST(TrainingStep, EachDisturbanceCosts) {
   StepPredictor predictor(cluster_of("dgx-h100", 32, 8, kFabric), "torch-2.11");
   TrainingJob job = jobs(predictor.stack()).front();

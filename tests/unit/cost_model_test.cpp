@@ -158,6 +158,23 @@ TEST(CostModel, LatentAttentionIsReadFromItsTable) {
 }
 
 // One latent serves all heads: twice the heads read the same bytes, and one chunk on a past costs more than without.
+// Sequences of one length together are as many of them apart; a damaged table's batch of 10^15 takes no time to read.
+TEST(CostModel, LatentWorkCountsEqualSequencesAtOnce) {
+  const LatentHeads heads{16, 512, 64, 128, 128, Precision::bf16};
+  LatentWork apart, together;
+  for (int i = 0; i < 37; ++i) apart.add_expanded(heads, 600, 4000);
+  together.add_expanded(heads, 600, 4000, 37);
+  EXPECT_EQ(together.tokens, apart.tokens);
+  EXPECT_EQ(together.pairs, apart.pairs);
+  EXPECT_EQ(together.product_flops, apart.product_flops);
+  EXPECT_EQ(together.weight_bytes, apart.weight_bytes);
+  EXPECT_EQ(together.attention_flops, apart.attention_flops);
+  EXPECT_EQ(together.cache_bytes, apart.cache_bytes);
+  EXPECT_EQ(together.vector_bytes, apart.vector_bytes);
+  const LatentSample huge[] = {{true, 16, 1, 1, 1000, 1e-3}, {false, 16, 1e15, 600, 0, 1}};
+  EXPECT_FALSE(LatentAttentionTable(huge, Precision::bf16, Machine::of(load_gpu("h100-sxm"))).empty());
+}
+
 TEST(CostModel, LatentAttentionGrowsWithItsWork) {
   for (const auto& [gpu, stack] : {std::pair{"h100-sxm", "vllm-0.14"},
                                    {"a100-sxm-80gb", "vllm-0.14"},

@@ -55,6 +55,23 @@ TEST(TrainingJob, NamesTheKeyThatBreaksARule) {
   EXPECT_EQ(key_of([](TrainingJob& j) { j.context_parallel = 3; }), "context_parallel");
   EXPECT_EQ(key_of([](TrainingJob& j) { j.expert_parallel = 2; }), "expert_parallel");
   EXPECT_EQ(key_of([](TrainingJob& j) { j.routed_nodes = 4; }), "routed_nodes");
+  // What would change nothing: experts that are not there, next tokens of an encoder, 8 bits beside 32.
+  EXPECT_EQ(key_of([](TrainingJob& j) { j.dispatch = ExpertDispatch::deepep; }), "expert_dispatch");
+  EXPECT_EQ(key_of([](TrainingJob& j) { j.dispatch_precision = Precision::fp8; }), "dispatch_precision");
+  EXPECT_EQ(key_of([](TrainingJob& j) { j.mtp = 1; }), "");
+  EXPECT_EQ(key_of([](TrainingJob& j) {
+              j.mtp = 1;
+              j.model.family = Family::encoder;
+            }),
+            "mtp");
+  const auto wide = [](TrainingJob& j) {
+    j.model = load_model("mixtral-8x7b");
+    j.precision = Precision::fp32;
+  };
+  EXPECT_EQ(key_of(wide), "");
+  EXPECT_EQ(key_of([&](TrainingJob& j) { wide(j), j.dispatch_precision = Precision::fp8; }), "dispatch_precision");
+  EXPECT_EQ(key_of([&](TrainingJob& j) { wide(j), j.kept_precision = Precision::fp8; }), "kept_precision");
+  EXPECT_EQ(key_of([&](TrainingJob& j) { wide(j), j.routed_nodes = 4; }), "routed_nodes");
   EXPECT_EQ(key_of([](TrainingJob& j) { j.virtual_stages = 2; }), "virtual_stages");
   EXPECT_EQ(key_of([](TrainingJob& j) { j.sequence = 4096; }), "sequence");
   EXPECT_EQ(key_of([](TrainingJob& j) {

@@ -3,6 +3,7 @@
 // on its way to experts, and what each choice of [training] does to a layer's cost.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 
@@ -46,6 +47,26 @@ TEST(LayerShape, TensorRanksShareWhatBelongsToHeads) {
   EXPECT_EQ(widths.v, 128 * 128);
   EXPECT_EQ(widths.result, 128 * 128);
   EXPECT_EQ(widths.latent, 1536 + 512 + 64);
+}
+
+// Which products end in a sum over the tensor ranks, and which make heads of a latent, is a matter of their place: GPT's
+// wide feed-forward on four ranks, and V2-Lite's kv_b on two, have the hidden width by chance.
+TEST(LayerShape, ProductsSayWhatTheyAre) {
+  const auto closing = [](const std::vector<MatrixShape>& matrices) {
+    return std::count_if(matrices.begin(), matrices.end(), [](const auto& m) { return m.closes; });
+  };
+  const Architecture gpt = test::gpt(4096, 32, 32, 51200, 2048), lite = load_model("deepseek-v2-lite");
+  const auto wide = feed_forward_matrices(gpt, gpt.ffn, 4);
+  EXPECT_EQ(wide[0].n, 4096);
+  EXPECT_FALSE(wide[0].closes);
+  EXPECT_TRUE(wide[1].closes);
+  const auto latent = attention_matrices(lite, 2);  // q, kv_a, kv_b, o
+  ASSERT_EQ(latent.size(), 4U);
+  EXPECT_EQ(latent[2].n, lite.hidden);
+  for (const auto& matrices :
+       {wide, latent, attention_matrices(gpt, 4), attention_matrices(load_model("deepseek-v3"), 8)})
+    EXPECT_TRUE(closing(matrices) == 1 && matrices.back().closes);
+  for (const auto& matrix : latent) EXPECT_EQ(matrix.expands, matrix.k == 512);
 }
 
 TEST(LayerShape, DenseLayersComeFirstAndPredictionLast) {
@@ -131,6 +152,55 @@ TEST_F(DeepSeekLayer, SelectiveRecomputationMakesWhatLatentAttentionExpands) {
   EXPECT_NEAR(
       layer_activation_bytes(light, stack, LayerKind::moe) - layer_activation_bytes(kept, stack, LayerKind::moe),
       tokens * 9 * 2048 * 2, 1);
+}
+
+// Full recomputation runs the prediction modules' layers again as well: of an MoE layer with its eight experts and the
+// shared one, forward once more.
+TEST_F(DeepSeekLayer, HardwareFlopsCountModulesThatAreRunAgain) {
+  const auto flops = [&](Recompute recompute, int mtp) {
+    TrainingJob changed = job;
+    changed.recompute = recompute;
+    changed.mtp = mtp;
+    return hardware_flops_per_step(changed) / changed.tokens_per_step();
+  };
+  const Architecture& m = job.model;
+  const double hidden = 7168, attention = 2.0 * static_cast<double>(128 * (192 + 128) * job.sequence);
+  const double layer = 2 * (parameters_of(attention_matrices(m, 1)) + 9 * 3 * 2048 * hidden + 256 * hidden) + attention;
+  const double module = flops(Recompute::none, 1) - flops(Recompute::none, 0);
+  EXPECT_NEAR(flops(Recompute::full, 1) - flops(Recompute::full, 0), module + layer, 1e-9 * module);
+  EXPECT_NEAR(module, 3 * layer + 6 * (2 * hidden * hidden + hidden * 129280), 1e-9 * module);
+}
+
+// The first stage's layers are dense and send nothing to experts; the others' links are what is reported.
+TEST_F(DeepSeekLayer, TheFabricCarriesTheExchangeOfTheStageWithMostExperts) {
+  job.pipeline_parallel = 16;
+  job.data_parallel = 64;
+  job.schedule = "1f1b";
+  const auto fabric_bytes = [&](const TrainingJob& j) {
+    const auto step = predictor.predict(j);
+    return step.fabric.bytes;
+  };
+  TrainingJob silent = job;
+  silent.expert_parallel = 8;  // in the node: only gradients and sends go through the NIC
+  const double copies = 4 * (1 - std::pow(0.75, 8)) * 7 / 8, micro_batches = 4;
+  const double exchange =
+      copies * 4096 * 7168 * (2 + 2) * 2 * 4 * micro_batches;  // out and back, both passes, 4 layers
+  EXPECT_GT(fabric_bytes(job), exchange);
+  EXPECT_LT(fabric_bytes(job), exchange + 1.5 * fabric_bytes(silent));
+}
+
+TEST_F(DeepSeekLayer, FewerNicsSlowTheExchangeAndFillFaster) {
+  const auto with_nics = [&](int nics) {
+    StepPredictor other(
+        cluster_of("hgx-h800", 128, 8,
+                   fmt::format("fabric = \"ndr400-rail\"\noverride = {{ \"fabric.nics_per_node\" = {} }}\n", nics)),
+        "megatron");
+    return other.predict(job);
+  };
+  const auto eight = with_nics(8), four = with_nics(4);
+  EXPECT_GT(four.step_s(), eight.step_s());
+  EXPECT_GT(four.parts.expert_s, 1.2 * eight.parts.expert_s);
+  EXPECT_NEAR(four.fabric.bytes, 2 * eight.fabric.bytes, 0.2 * four.fabric.bytes);  // of the busiest NIC
 }
 
 TEST_F(DeepSeekLayer, PartsSumToTheStep) {

@@ -89,6 +89,22 @@ TEST(TrainingMemory, PipelineStagesHoldTheirShareOfTheModel) {
   EXPECT_NEAR(sum - whole, 51200.0 * 2048, 0.001 * whole);
 }
 
+// Two gathered layers of ZeRO-3 are the largest ones: dense first layers can be larger than those with experts spread
+// over many GPUs.
+TEST(TrainingMemory, GatheredLayersAreTheLargest) {
+  const TrainingStack stack;
+  TrainingJob job;
+  job.model = load_model("deepseek-v3");
+  job.data_parallel = 256;
+  job.global_batch = 256;
+  job.sharding = Sharding::zero3;
+  const auto gathered = [&] { return plan_training_memory(job, stack, 80e9, in_flight_chunks(job)).reserved_bytes; };
+  const double attention = parameters_of(attention_matrices(job.model, 1)) + 4.0 * 7168;
+  EXPECT_NEAR(gathered(), 2 * 2 * (attention + 257 * 3 * 7168.0 * 2048 + 256.0 * 7168), 1e6);
+  job.expert_parallel = 256;
+  EXPECT_NEAR(gathered(), 2 * 2 * (attention + 3 * 7168.0 * 18432), 1e6);
+}
+
 TEST(TrainingMemory, RemediesMakeItFit) {
   TrainingStack stack;
   TrainingJob job;

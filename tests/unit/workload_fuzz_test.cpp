@@ -6,11 +6,13 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <random>
 
 #include "sim/base/files.hpp"
 #include "tests/support/bad_input.hpp"
 #include "workloads/huggingface.hpp"
+#include "workloads/memory_plan.hpp"
 #include "workloads/request_stream.hpp"
 #include "workloads/trace.hpp"
 
@@ -115,7 +117,19 @@ TEST(Fuzz, DeepSeekConfig) {
       "moe_layer_freq": 1, "n_routed_experts": 256, "n_shared_experts": 1, "num_attention_heads": 128,
       "num_experts_per_tok": 8, "num_hidden_layers": 61, "num_key_value_heads": 128, "q_lora_rank": 1536,
       "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128, "vocab_size": 129280})";
-  EXPECT_GT(refused(good, 4000, [](const std::string& text) { parse_huggingface_config(text, "config.json"); }), 1000);
+  // What is read makes sense to what follows, too.
+  const auto read_and_plan = [](const std::string& text) {
+    const Architecture model = parse_huggingface_config(text, "config.json");
+    Deployment deployment;
+    deployment.weights = Precision::fp8;
+    if (!parallel_problem(model, 8, 1, 8)) deployment.tensor_parallel = deployment.expert_parallel = 8;
+    const MemoryPlan plan = plan_memory(model, deployment, 141e9, {});
+    EXPECT_TRUE(std::isfinite(plan.weights_bytes) && plan.weights_bytes > 0) << text;
+    EXPECT_TRUE(std::isfinite(plan.activation_bytes) && plan.activation_bytes > 0) << text;
+    EXPECT_TRUE(std::isfinite(plan.kv_bytes_per_token) && plan.kv_bytes_per_token > 0) << text;
+    EXPECT_LE(model.active_layer_parameters(LayerKind::moe), model.layer_parameters(LayerKind::moe)) << text;
+  };
+  EXPECT_GT(refused(good, 4000, read_and_plan), 1000);
 }
 
 TEST(Fuzz, ModelFile) {

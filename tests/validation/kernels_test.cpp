@@ -314,7 +314,7 @@ LatentWork work_of(const LatentHeads& heads, const LatentSample& s) {
     work.add_absorbed(heads, s.batch * s.q_len, s.batch * (s.past_len + s.q_len),
                       s.batch * s.q_len * (s.past_len + (s.q_len + 1) / 2));
   else
-    for (double i = 0; i < s.batch; ++i) work.add_expanded(heads, s.q_len, s.past_len);
+    work.add_expanded(heads, s.q_len, s.past_len, s.batch);
   return work;
 }
 

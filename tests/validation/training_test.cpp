@@ -381,7 +381,7 @@ TrainingJob published_job(const CsvTable& csv, const TrainingStack& stack) {
   job.recompute = named<Recompute>(csv, 20, kRecomputeNames);
   job.sharding = named<Sharding>(csv, 21, kShardingNames);
   job.sequence_parallel = job.tensor_parallel > 1;
-  job.dispatch = ExpertDispatch::deepep;
+  if (job.model.is_moe()) job.dispatch = ExpertDispatch::deepep;
   if (csv.text(2) == "h100") {
     job.gradient_precision = job.precision == Precision::fp8 ? Precision::bf16 : Precision::fp32;
     job.overlap_tensor = true;
