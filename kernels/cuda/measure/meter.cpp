@@ -78,8 +78,7 @@ void RestKeeper::before(double busy_s) {
   pass(0.0);
 }
 
-int fastest(int count, const std::function<void(int, int, cudaStream_t)>& call, cudaStream_t stream,
-            RestKeeper& rest) {
+int fastest(int count, const std::function<void(int, int, cudaStream_t)>& call, cudaStream_t stream, RestKeeper& rest) {
   if (count <= 1) return 0;
   const Stopwatch watch;
   int set = 0;  // each launch finds other inputs, none of them in the cache
