@@ -4,6 +4,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 .ci/install-packages
-cmake --preset release -DDSSIM_TESTS=OFF -DDSSIM_BENCHMARKS=OFF >/dev/null
+cmake --preset release -DDSSIM_TESTS=OFF -DDSSIM_BENCHMARKS=OFF -DDSSIM_CUDA=OFF >/dev/null
 cmake --build --preset release
 build/release/dssim scenarios/quickstart.toml

@@ -5,20 +5,19 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 .ci/install-packages
-# dssim-calibrate runs on GPUs only, but it compiles wherever the CUDA toolkit is.
-if command -v nvcc >/dev/null; then
-  cmake --preset cuda -DDSSIM_TESTS=OFF -DDSSIM_BENCHMARKS=OFF
-  cmake --build --preset cuda --target dssim-calibrate
-else
-  echo "No CUDA toolkit: dssim-calibrate was not compiled."
-fi
-# Benchmarks assert nothing, so they are only compiled here; `--target benchmarks` runs them.
 for preset in asan release; do
   targets=(all)
   options=(-DDSSIM_TESTS=ON)
   if [ $preset = release ]; then
+    # Benchmarks assert nothing, so they are only compiled here; `--target benchmarks` runs them. dssim-calibrate runs on GPUs
+    # only, but it compiles wherever the CUDA toolkit is. The quickstart, which shares this build folder, leaves both out.
     targets+=(dssim_benchmarks)
-    options+=(-DDSSIM_BENCHMARKS=ON)  # the quickstart, which shares this build folder, leaves them out
+    options+=(-DDSSIM_BENCHMARKS=ON)
+    if command -v nvcc >/dev/null; then
+      options+=(-DDSSIM_CUDA=ON)
+    else
+      echo "No CUDA toolkit: dssim-calibrate was not compiled."
+    fi
   fi
   cmake --preset $preset "${options[@]}"
   cmake --build --preset $preset --target "${targets[@]}"
