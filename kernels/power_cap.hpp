@@ -59,6 +59,13 @@ class PowerCap {
 // burst, which says how compute-bound it is; and of all, on the lowered clock.
 struct GpuWork {
   double burst_s = 0, drawing_s = 0, capped_s = 0;
+
+  GpuWork& operator+=(const GpuWork& other) {
+    burst_s += other.burst_s;
+    drawing_s += other.drawing_s;
+    capped_s += other.capped_s;
+    return *this;
+  }
 };
 
 // One GPU's heat and clock as time passes; of a pipeline's GPUs, each of which does one of `stages` equal parts of all

@@ -31,8 +31,8 @@ class StepModel::Impl {
  private:
   // Sums over some of a step's operators.
   struct Part {
-    double seconds = -1;                 // < 0: not priced yet
-    double drawing_s = 0, capped_s = 0;  // under the power cap (GpuWork)
+    bool priced = false;
+    GpuWork work;
     StepUsage usage;
   };
   struct DecodePart {
@@ -69,10 +69,7 @@ class StepModel::Impl {
   Attention step_attention(const StepShape& shape, const Run& run);
   int64_t head_rows(const StepShape& shape) const;
   double query_pairs(const StepShape& shape) const;
-  struct CappedOperator {  // what an operator takes under the power cap, over its seconds (GpuWork)
-    double drawing = 1, all = 1;
-  };
-  CappedOperator capped(const OperatorPrice& o) const;
+  GpuWork work_of(const OperatorPrice& o) const;
   double seconds_of(const GpuWork& work, GpuHeat* heat, double now_s) const;
 
   Architecture arch_;
@@ -101,12 +98,9 @@ StepModel::Impl::Impl(const Architecture& architecture, StepModelOptions options
 
 StepModel::Impl::Part StepModel::Impl::sum(const Sink& operators) const {
   Part part;
-  part.seconds = 0;
+  part.priced = true;
   for (const auto& o : operators) {
-    part.seconds += o.seconds;
-    const CappedOperator under_cap = capped(o);
-    part.drawing_s += o.seconds * under_cap.drawing;
-    part.capped_s += o.seconds * under_cap.all;
+    part.work += work_of(o);
     part.usage.class_s[static_cast<size_t>(o.kind)] += o.seconds;
     part.usage.coverage_s[static_cast<size_t>(o.coverage)] += o.seconds;
   }
@@ -115,21 +109,21 @@ StepModel::Impl::Part StepModel::Impl::sum(const Sink& operators) const {
 
 // Products and the attention of prompts lose what kernels of their share of the matrix rate were measured to. The clock
 // counts for the rest as far as memory does not: not at all for what runs at the memory's bandwidth or waits for links.
-StepModel::Impl::CappedOperator StepModel::Impl::capped(const OperatorPrice& o) const {
+GpuWork StepModel::Impl::work_of(const OperatorPrice& o) const {
+  GpuWork work{o.seconds, o.seconds, o.seconds};
   const PowerCap& cap = cost_.power_cap();
-  if (!cap.acts() || o.seconds <= 0 || o.kind == OperatorClass::all_reduce || o.kind == OperatorClass::host) return {};
-  const bool products = o.kind == OperatorClass::matmul || o.kind == OperatorClass::moe;
-  const bool draws = products || o.kind == OperatorClass::output_head || o.kind == OperatorClass::prefill_attention;
-  CappedOperator under_cap;
-  if (draws && o.flops > 0)
-    under_cap.drawing = cap.slowdown(
-        o.flops / (o.seconds * cost_.gpu().matrix_flops_per_s(products ? options_.weights : Precision::bf16)));
+  if (!cap.acts() || o.seconds <= 0 || o.kind == OperatorClass::all_reduce || o.kind == OperatorClass::host)
+    return work;
+  const bool layer_product = o.kind == OperatorClass::matmul || o.kind == OperatorClass::moe;
+  const bool product = o.flops > 0 && (layer_product || o.kind == OperatorClass::output_head);
+  if (product || (o.flops > 0 && o.kind == OperatorClass::prefill_attention)) {
+    const Precision format = layer_product ? options_.weights : Precision::bf16;
+    work.drawing_s *= cap.slowdown(o.flops / (o.seconds * cost_.gpu().matrix_flops_per_s(format)));
+  }
   const double streaming = std::min(1.0, o.bytes / (o.seconds * cost_.gpu().memory_bytes_per_s));
-  const double by_clock = draws && o.kind != OperatorClass::prefill_attention && o.flops > 0
-                              ? 1
-                              : 1 + (cap.most_slowdown() - 1) * (1 - streaming);
-  under_cap.all = std::max(under_cap.drawing, by_clock);
-  return under_cap;
+  const double by_clock_s = o.seconds * (1 + (cap.most_slowdown() - 1) * (1 - streaming));
+  work.capped_s = product ? work.drawing_s : std::max(work.drawing_s, by_clock_s);
+  return work;
 }
 
 // What a step's GPU work takes on GPUs of that heat; by itself it starts cool.
@@ -153,7 +147,7 @@ const StepModel::Impl::Part& StepModel::Impl::layers_part(int64_t tokens, bool i
   if (index < kRememberedTokens) {
     if (index >= parts.size()) parts.resize(std::bit_ceil(index + 1));
     part = &parts[index];
-    if (part->seconds >= 0) return *part;
+    if (part->priced) return *part;
   }
   scratch_.clear();
   operators_.layers(value(tokens), in_graph, scratch_);
@@ -167,7 +161,7 @@ const StepModel::Impl::Part& StepModel::Impl::embedding_part(int64_t tokens, boo
   if (index < kRememberedTokens) {
     if (index >= parts.size()) parts.resize(std::bit_ceil(index + 1));
     part = &parts[index];
-    if (part->seconds >= 0) return *part;
+    if (part->priced) return *part;
   }
   scratch_.clear();
   operators_.embedding(value(tokens), in_graph, scratch_);
@@ -180,7 +174,7 @@ const StepModel::Impl::Part& StepModel::Impl::head_part(int64_t rows) {
   if (index < kRememberedTokens) {
     if (index >= head_parts_.size()) head_parts_.resize(std::bit_ceil(index + 1));
     part = &head_parts_[index];
-    if (part->seconds >= 0) return *part;
+    if (part->priced) return *part;
   }
   scratch_.clear();
   operators_.head(value(rows), scratch_);
@@ -312,23 +306,17 @@ StepPrice StepModel::Impl::price(const StepShape& shape, StepUsage* usage, GpuHe
   const Part& head = head_part(head_rows(shape));
   const Attention attention = step_attention(shape, run);
 
-  GpuWork work{layers.seconds + embedding.seconds + head.seconds,
-               layers.drawing_s + embedding.drawing_s + head.drawing_s,
-               layers.capped_s + embedding.capped_s + head.capped_s};
-  for (const auto& o : attention.operators()) {
-    const CappedOperator under_cap = capped(o);
-    work.burst_s += o.seconds;
-    work.drawing_s += o.seconds * under_cap.drawing;
-    work.capped_s += o.seconds * under_cap.all;
-  }
+  GpuWork work;
+  for (const Part* part : {&layers, &embedding, &head}) work += part->work;
+  for (const auto& o : attention.operators()) work += work_of(o);
   const double burst_s = work.burst_s;
   const double slowdown = (shape.prefill.empty() ? stack.decode_slowdown : stack.prefill_slowdown) *
                           seconds_of(work, heat, now_s) / burst_s;
   const double gpu_s = slowdown * burst_s;
   const double waiting_s = std::max(0.0, run.launch_s - gpu_s);  // the GPU waits for launches
-  price.embedding_s = slowdown * embedding.seconds;
-  price.layers_s = slowdown * (layers.seconds + attention.seconds()) + waiting_s;
-  price.head_s = slowdown * head.seconds;
+  price.embedding_s = slowdown * embedding.work.burst_s;
+  price.layers_s = slowdown * (layers.work.burst_s + attention.seconds()) + waiting_s;
+  price.head_s = slowdown * head.work.burst_s;
   price.host_s = run.host_s;
   if (usage == nullptr) return price;
 
@@ -372,17 +360,15 @@ std::vector<OperatorPrice> StepModel::Impl::breakdown(const StepShape& shape) {
   operators_.head(value(head_rows(shape)), out);
   const double slowdown = decode ? stack.decode_slowdown : stack.prefill_slowdown;
   GpuWork work;
-  for (const auto& o : out) {
-    const CappedOperator under_cap = capped(o);
-    work.burst_s += o.seconds;
-    work.drawing_s += o.seconds * under_cap.drawing;
-    work.capped_s += o.seconds * under_cap.all;
-  }
+  for (const auto& o : out) work += work_of(o);
   // Each operator loses the same part of what it would under the cap.
   const double lost_s = work.capped_s - work.burst_s;
   const double lost = lost_s > 0 ? (seconds_of(work, nullptr, 0) - work.burst_s) / lost_s : 0;
   double gpu_s = 0;
-  for (auto& o : out) gpu_s += o.seconds *= slowdown * (1 + lost * (capped(o).all - 1));
+  for (auto& o : out) {
+    o.seconds = slowdown * (o.seconds + lost * (work_of(o).capped_s - o.seconds));
+    gpu_s += o.seconds;
+  }
   if (run.launch_s > gpu_s)
     out.push_back({"launches", OperatorClass::host, run.launch_s - gpu_s, 0, 0, Coverage::inside});
   if (run.host_s > 0) out.push_back({"host between steps", OperatorClass::host, run.host_s, 0, 0, Coverage::inside});

@@ -42,8 +42,8 @@ GpuGroup::GpuGroup(const ModelShape& shape, const EngineLimits& limits, const Gr
     model = std::make_unique<Transformer>(mine, limits, graphs_, *communicators_[static_cast<std::size_t>(g)], 1);
     model->choose_algorithms();
   });
-  // Not before every GPU is through with its choice, which loads kernels: that may wait for whatever runs on any GPU, and
-  // a collective runs until all have joined it.
+  // Not before every GPU is through with its choice: that loads kernels, which may wait for kernels that run (CUDA's lazy
+  // loading), and a collective runs until all have joined it.
   on_every_gpu([&](int g) { models_[static_cast<std::size_t>(g)]->prepare(); });
 }
 
