@@ -94,7 +94,8 @@ class LayerCost {
   PassCosts layer_costs(LayerKind kind);
   // One way of the exchange between tokens and experts, `bytes` a value.
   ExpertExchange exchange(double bytes);
-  double dispatch_bytes() const;  // a value
+  // A value: 8-bit ones come with a 32-bit scale for every 128 (DeepSeek-V3, arXiv 2412.19437, section 3.3.2).
+  double dispatch_bytes() const;
   PassCosts prediction_costs();
   PassCosts embedding_costs();
   PassCosts head_costs();
