@@ -185,10 +185,12 @@ cudaGraphExec_t Transformer::capture_forward(const BatchLayout& layout) {
   return executable;
 }
 
-// GPU seconds of what is launched, median over a few; rests keep the GPU from its power cap.
+// GPU seconds of what is launched, median over a few; rests keep the GPU from its power cap. The GPUs meet before the
+// clock starts: one that waited for another's rest would time the wait, rest longer for it, and so on, for ever longer.
 double Transformer::median_seconds(const std::function<void()>& launch) {
   std::vector<double> seconds;
   for (int i = -1; i < 11; ++i) {  // the first one warms up
+    communicator_.all_reduce(x_->as<bf16>(), size(1, shape_.hidden), stream_);
     DSSIM_CUDA(cudaEventRecord(started_, stream_));
     launch();
     DSSIM_CUDA(cudaEventRecord(ended_, stream_));
