@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <random>
 #include <string>
 #include <vector>
@@ -79,5 +80,8 @@ bool verify_kernels(const GpuInfo& gpu);
 void report_kernel_quality(Bench& bench);
 
 std::string nccl_version();  // empty: built without NCCL
+// Launches one large all-reduce over the node's GPUs, on `stream` of the one that is measured; empty where there is one
+// GPU or no NCCL.
+std::function<void()> all_reduce_load(const GpuInfo& gpu, cudaStream_t stream);
 
 }  // namespace dssim::cuda

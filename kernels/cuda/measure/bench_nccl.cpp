@@ -7,6 +7,7 @@
 #include <atomic>
 #include <barrier>
 #include <cstdio>
+#include <functional>
 #include <memory>
 #include <set>
 #include <thread>
@@ -193,7 +194,57 @@ class NcclBench {
   std::vector<Rank> ranks_;
 };
 
+// An all-reduce over all GPUs of the node, as large as the activations of a long prompt's step.
+class AllReduceLoad {
+ public:
+  AllReduceLoad(const GpuInfo& gpu, cudaStream_t stream) : comms_(gpu.count), streams_(gpu.count) {
+    DSSIM_NCCL_CALL(ncclCommInitAll(comms_.data(), gpu.count, nullptr));
+    for (int g = 0; g < gpu.count; ++g) {
+      DSSIM_CUDA(cudaSetDevice(g));
+      buffers_.push_back(std::make_unique<Buffer>(kBytes));
+      fill_bf16(buffers_[g]->as(), kBytes / 2, 1.0f, 31 + g);
+      DSSIM_CUDA(cudaStreamCreateWithFlags(&streams_[g], cudaStreamNonBlocking));
+    }
+    DSSIM_CUDA(cudaSetDevice(gpu.device));
+    cudaStreamDestroy(streams_[gpu.device]);
+    streams_[gpu.device] = stream;
+    device_ = gpu.device;
+  }
+  ~AllReduceLoad() {
+    for (std::size_t g = 0; g < comms_.size(); ++g) {
+      cudaSetDevice(static_cast<int>(g));
+      cudaDeviceSynchronize();
+      ncclCommDestroy(comms_[g]);
+      if (static_cast<int>(g) != device_) cudaStreamDestroy(streams_[g]);
+      buffers_[g].reset();
+    }
+    cudaSetDevice(device_);
+  }
+
+  void launch() {
+    DSSIM_NCCL_CALL(ncclGroupStart());
+    for (std::size_t g = 0; g < comms_.size(); ++g) {
+      void* data = buffers_[g]->as();
+      DSSIM_NCCL_CALL(ncclAllReduce(data, data, kBytes / 2, ncclBfloat16, ncclAvg, comms_[g], streams_[g]));
+    }
+    DSSIM_NCCL_CALL(ncclGroupEnd());
+  }
+
+ private:
+  static constexpr std::size_t kBytes = std::size_t{32} << 20;
+  std::vector<ncclComm_t> comms_;
+  std::vector<cudaStream_t> streams_;
+  std::vector<std::unique_ptr<Buffer>> buffers_;
+  int device_ = 0;
+};
+
 }  // namespace
+
+std::function<void()> all_reduce_load(const GpuInfo& gpu, cudaStream_t stream) {
+  if (gpu.count < 2) return {};
+  auto load = std::make_shared<AllReduceLoad>(gpu, stream);
+  return [load] { load->launch(); };
+}
 
 std::string nccl_version() {
   int version = 0;
@@ -243,6 +294,10 @@ void measure_nccl(Bench& bench) {
 namespace dssim::cuda {
 
 std::string nccl_version() {
+  return {};
+}
+
+std::function<void()> all_reduce_load(const GpuInfo&, cudaStream_t) {
   return {};
 }
 

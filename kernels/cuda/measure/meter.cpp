@@ -15,7 +15,6 @@ constexpr int kBatch = 6;  // samples between two looks at the precision, fewer 
 constexpr double kLongestBatch = 0.02;  // seconds, a burst that the GPU's power management does not notice
 constexpr std::size_t kFewestSamples = 3;
 constexpr int kMostBatches = 5;
-constexpr int kMostCalls = 200;        // captured into one graph
 constexpr double kStatePeriod = 0.05;  // seconds between looks at the clocks, which cost time themselves
 constexpr int kAttempts = 3;
 constexpr double kAveraging = 0.045;  // seconds
@@ -162,7 +161,11 @@ Reading Meter::replay(cudaGraphExec_t graph, int calls, double estimate) {
   return summarise(samples);
 }
 
-std::optional<Reading> Meter::measure(const Call& call, std::size_t rotated_bytes) {
+int Meter::calls_past_l2(double bytes) const {
+  return static_cast<int>(std::clamp(std::ceil(2.0 * static_cast<double>(l2_bytes_) / bytes), 1.0, 1.0 * kMostCalls));
+}
+
+std::optional<Reading> Meter::measure(const Call& call, int least_calls) {
   rest_.before(0.0);
   call(0, stream_);
   DSSIM_CUDA(cudaEventRecord(events_[0], stream_));
@@ -171,8 +174,7 @@ std::optional<Reading> Meter::measure(const Call& call, std::size_t rotated_byte
   DSSIM_CUDA(cudaEventSynchronize(events_[1]));
   double estimate = std::max(1e-7, elapsed_seconds(events_[0], events_[1]));
   rest_.after(2.0 * estimate);
-  double calls = std::ceil(sample_seconds_ / estimate);
-  if (rotated_bytes > 0) calls = std::max(calls, std::ceil(2.0 * l2_bytes_ / rotated_bytes));
+  const double calls = std::max<double>(std::ceil(sample_seconds_ / estimate), least_calls);
   int count = static_cast<int>(std::clamp(calls, 1.0, static_cast<double>(kMostCalls)));
 
   cudaGraph_t graph = nullptr;

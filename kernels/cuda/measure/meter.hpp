@@ -19,6 +19,8 @@
 
 namespace dssim::cuda {
 
+inline constexpr int kMostCalls = 200;  // captured into one graph
+
 struct Reading {
   double seconds = 0.0;
   double mad = 0.0;
@@ -68,9 +70,11 @@ class Meter {
   Meter(const Meter&) = delete;
   Meter& operator=(const Meter&) = delete;
 
-  // rotated_bytes: what one call reads of its rotated inputs; 0 measures hot. Empty if the GPU was throttled
-  // throughout.
-  std::optional<Reading> measure(const Call& call, std::size_t rotated_bytes = 0);
+  // least_calls: so many at least lie between two uses of the same rotated inputs; 1 measures hot. Empty if the GPU was
+  // throttled throughout.
+  std::optional<Reading> measure(const Call& call, int least_calls = 1);
+  // The least calls whose rotated inputs, `bytes` a call, are twice the L2 cache together.
+  int calls_past_l2(double bytes) const;
 
   int fastest(int count, const std::function<void(int variant, int i, cudaStream_t)>& call) {
     return cuda::fastest(count, call, stream_, rest_);

@@ -112,7 +112,7 @@ class Quality {
               args.page_table = table.as<int>() + i * entries % ((1 << 22) - entries);
               decode_attention(args, 4096, workspace.as(), s);
             },
-            static_cast<std::size_t>(bytes));
+            bench_.meter.calls_past_l2(bytes));
         args.page_table = table.as<int>();
         if (r) share("decode batch " + std::to_string(batch) + " KV 4096" + shape, bytes, *r);
       }
