@@ -9,10 +9,11 @@ namespace {
 
 constexpr double kShareWidth = 0.05;  // of the smoothing; kernels of one share differ by 2 %
 constexpr size_t kShareSteps = 100;   // of the remembered curve
+constexpr double kLinkCooling = 2.7;  // of a second that waits for links, in seconds of products over the cap
 
 }  // namespace
 
-PowerCap::PowerCap(std::span<const PowerCapSample> kernels, double burst_s, double recovery_s) {
+PowerCap::PowerCap(std::span<const PowerCapSample> kernels, double burst_s, double recovery_s, double held) {
   if (kernels.empty()) return;
   for (size_t i = 0; i <= kShareSteps; ++i) {
     double sum = 0, weights = 0;
@@ -27,6 +28,7 @@ PowerCap::PowerCap(std::span<const PowerCapSample> kernels, double burst_s, doub
   most_slowdown_ = *std::max_element(slowdown_.begin(), slowdown_.end());
   burst_s_ = burst_s;
   recovery_s_ = recovery_s;
+  held_ = held;
 }
 
 double PowerCap::slowdown(double share) const {
@@ -44,17 +46,23 @@ double GpuHeat::run(const PowerCap& cap, const GpuWork& work, double now_s) {
     heat_ *= std::exp(-idle_s / cap.burst_s());
     lowered_ *= std::exp(-idle_s / cap.recovery_s());
   }
-  // Heat tends to w / (1 - w), at the rate (1 - w) / burst_s; it may be infinite, so both are kept apart.
   const double compute_bound = cap.compute_bound(work.drawing_s / work.burst_s);
-  const double cooling = std::max(1e-9, 1 - compute_bound) / cap.burst_s();
-  const double goal = compute_bound / (cooling * cap.burst_s());
-  const double to_cap_s = goal > 1 ? std::log((goal - heat_) / (goal - 1)) / cooling : burst_s;
+  const double cooling = std::max(0.0, 1 - compute_bound) + (kLinkCooling - 1) * work.links_s / work.burst_s;
+  const bool heats = compute_bound > cooling;
+  const double to_cap_s = heats ? (1 - heat_) * cap.burst_s() : burst_s;
   const double share = std::clamp(to_cap_s / burst_s, 0.0, 1.0);  // of the work done before the cap
   const double before_s = share * burst_s, recovery = before_s / cap.recovery_s();
-  const double lowered = recovery > 0 ? lowered_ * -std::expm1(-recovery) / recovery : lowered_;  // the mean
+  const double held = work.links_s > 0 ? 0 : cap.held();
+  const double more = lowered_ - held;
+  const double lowered = held + (recovery > 0 ? more * -std::expm1(-recovery) / recovery : more);  // the mean
   const double seconds = burst_s + (share * lowered + 1 - share) * lost_s;
-  heat_ = share < 1 ? 1 : std::min(1.0, goal + (heat_ - goal) * std::exp(-cooling * burst_s));
-  lowered_ = share < 1 ? 1 : lowered_ * std::exp(-recovery);
+  if (heats) {
+    heat_ = std::min(1.0, heat_ + burst_s / cap.burst_s());
+  } else {
+    const double goal = compute_bound / cooling;
+    heat_ = goal + (heat_ - goal) * std::exp(-burst_s / cap.burst_s());
+  }
+  lowered_ = share < 1 ? 1 : held + more * std::exp(-recovery);
   busy_until_s_ = std::max(now_s, busy_until_s_) + seconds;
   return seconds * stages_;
 }

@@ -14,15 +14,23 @@
 //   recovery_s       how long the clock takes to come back afterwards: the area of what decode-like work loses over its
 //                    first loss (power_recovery.csv)
 //
-// Between the two stands one number for each GPU, its heat x, 0 after long memory-bound work or idling, 1 at the cap:
-//   dx/dt = (w - (1 - w) x) / burst_s     w: how compute-bound the work is, (slowdown - 1) / (the largest - 1)
-// so pure products reach the cap in burst_s, other work cools with the same time constant, and a mixture that is less
-// than half compute-bound never gets there. Measured with bursts of 10 to 200 ms at duty cycles of 20 to 50 %
-// (2026-11-21, one H100): those of 20 % never slowed, of 50 % slowed after 20 to 50 ms. Boards differ: 27 to 78 ms for
-// burst_s on three H100s, 72 and 278 ms on two H200s.
+// Between the two stands one number for each GPU, its heat x, 0 after long memory-bound work or idling, 1 at the cap. Of
+// a stretch of work a share w draws more than the cap allows, w being (slowdown - 1) / (the largest - 1) on average over
+// it; a share a waits for links; the rest draws less than the cap by about as much as products draw more. An all-reduce
+// draws 265 W of an H200's 700 (power.csv, 2026-11-22), so it makes up for (700 - 265) / (860 - 700) = 2.7 of products:
+//   cooling = 1 - w - a + 2.7 a
+//   w > cooling   dx/dt = 1 / burst_s, until the cap: the power management looks at its own times, not the sooner the
+//                 hotter the work (15 bursts on one H100 lasted 64 ms in the median, half of them 45 to 83 ms)
+//   otherwise     x tends to w / cooling with that time constant
+// Measured with bursts of 10 to 200 ms at duty cycles of 20 to 50 % (2026-11-21, one H100): those of 20 % never slowed, of
+// 50 % slowed after 20 to 50 ms. Boards differ: burst_s was 64 ms on an H100 and 146 and 173 ms on two H200s (medians of
+// 15), and a third H200's clock held for more than half a second.
 //
 // From the moment that the cap is reached the clock is lowered, and what comes next runs on it: a step that reads weights
-// loses little, its short kernels lose what the clock does. The clock comes back as exp(-t / recovery_s).
+// loses little, its short kernels lose what the clock does. The clock comes back as exp(-t / recovery_s); not all the way
+// where decode-like work is at the cap by itself, as on an H200 that runs it at 1.88 GHz of 1.98 and products at 1.50:
+//   held         what long decode-like work keeps of the lowered clock, (highest - its clock) / (highest - products')
+// unless some of its time waits for links, which leaves it below the cap.
 //
 // Tested by tests/unit/power_cap_test.cpp.
 
@@ -39,11 +47,12 @@ struct PowerCapSample {
 class PowerCap {
  public:
   PowerCap() = default;  // no cap known: everything runs as in a burst
-  PowerCap(std::span<const PowerCapSample> kernels, double burst_s, double recovery_s);
+  PowerCap(std::span<const PowerCapSample> kernels, double burst_s, double recovery_s, double held = 0);
 
   bool acts() const { return burst_s_ > 0; }
   double burst_s() const { return burst_s_; }
   double recovery_s() const { return recovery_s_; }
+  double held() const { return held_; }
   double most_slowdown() const { return most_slowdown_; }  // what the clock itself loses
   double slowdown(double share) const;                     // ≥ 1
   double compute_bound(double slowdown) const {            // w above
@@ -51,19 +60,20 @@ class PowerCap {
   }
 
  private:
-  double burst_s_ = 0, recovery_s_ = 0, most_slowdown_ = 1;
+  double burst_s_ = 0, recovery_s_ = 0, held_ = 0, most_slowdown_ = 1;
   std::vector<double> slowdown_;  // at equal steps of share from 0 to 1
 };
 
 // Work of a GPU: its seconds in a burst, and those under the cap: of the kernels that draw the power, the others as in a
-// burst, which says how compute-bound it is; and of all, on the lowered clock.
+// burst, which says how compute-bound it is; and of all, on the lowered clock. links_s of burst_s wait for links.
 struct GpuWork {
-  double burst_s = 0, drawing_s = 0, capped_s = 0;
+  double burst_s = 0, drawing_s = 0, capped_s = 0, links_s = 0;
 
   GpuWork& operator+=(const GpuWork& other) {
     burst_s += other.burst_s;
     drawing_s += other.drawing_s;
     capped_s += other.capped_s;
+    links_s += other.links_s;
     return *this;
   }
 };

@@ -3,7 +3,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <limits>
+#include <map>
 
 #include "sim/base/config.hpp"
 #include "sim/base/csv.hpp"
@@ -120,8 +122,8 @@ Profile::Profile(const std::filesystem::path& root, const std::string& gpu, cons
   stack_.eager_host_s = engine.quantity("eager_host", Dimension::time, 0);
   stack_.eager_launch_s = engine.quantity("eager_launch", Dimension::time, 0);
   stack_.piecewise_launch_s = engine.quantity("piecewise_launch", Dimension::time, 0);
-  stack_.layer_gap_s = engine.quantity("layer_gap", Dimension::time, 0);
-  stack_.eager_gap_s = engine.quantity("eager_gap", Dimension::time, stack_.layer_gap_s);
+  stack_.layer_gap_s = engine.quantities("layer_gap", Dimension::time);
+  stack_.eager_gap_s = engine.has("eager_gap") ? engine.quantities("eager_gap", Dimension::time) : stack_.layer_gap_s;
   stack_.frontend_latency_s = engine.quantity("frontend_latency", Dimension::time, 0);
   stack_.frontend_token_s = engine.quantity("frontend_token", Dimension::time, 0);
   stack_.prefill_slowdown = engine.number("prefill_slowdown", {0.1, 10}, 1);
@@ -243,6 +245,18 @@ std::vector<CopySample> Profile::copies() const {
   return samples;
 }
 
+// What decode-like work keeps of the clock that products under the cap lose; 0 where power.csv is not there.
+double Profile::held_clock() const {
+  const auto path = file("power", "");
+  if (path.empty()) return 0;
+  std::map<std::string, double, std::less<>> mhz;
+  for (CsvTable csv(path, {"regime", "sm_clock_mhz"}); csv.next();) mhz[std::string(csv.text(0))] = positive(csv, 1);
+  for (const char* regime : {"idle", "compute_bound", "decode_like"})
+    if (!mhz.contains(regime)) return 0;
+  const double lost = mhz["idle"] - mhz["compute_bound"];
+  return lost > 0 ? std::clamp((mhz["idle"] - mhz["decode_like"]) / lost, 0.0, 1.0) : 0;
+}
+
 PowerCap Profile::power_cap() const {
   const auto cap = file("power_cap", ""), burst = file("power_burst", ""), recovery = file("power_recovery", "");
   if (cap.empty() || burst.empty()) return {};
@@ -256,7 +270,7 @@ PowerCap Profile::power_cap() const {
   while (bursts.next())
     if (bursts.text(0) == "decode_like") {
       const double burst_s = positive(bursts, 1);
-      return PowerCap(kernels, burst_s, recovery.empty() ? burst_s : recovery_s(recovery));
+      return PowerCap(kernels, burst_s, recovery.empty() ? burst_s : recovery_s(recovery), held_clock());
     }
   return {};
 }

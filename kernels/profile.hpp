@@ -120,6 +120,7 @@ class Profile {
 
  private:
   std::filesystem::path file(std::string_view table, std::string_view format) const;
+  double held_clock() const;
 
   std::filesystem::path folder_;
   Stack stack_;

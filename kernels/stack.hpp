@@ -4,6 +4,8 @@
 // What an inference or training engine adds to its kernels: kernels/profiles/<gpu>/<stack>/stack.toml. Every figure in
 // the file says how it was measured or fitted, and on what.
 
+#include <algorithm>
+#include <bit>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -57,9 +59,16 @@ struct Stack {
   double eager_launch_s = 0;  // host time of one layer launched eagerly: layers × this is a floor under an eager step
   double piecewise_launch_s =
       0;  // host time of one layer run piecewise (graph pieces, attention between them): likewise
-  double layer_gap_s =
-      0;  // GPU time a layer spends between and in kernels that no table holds (rotary, KV write, gaps)
-  double eager_gap_s = 0;  // the same in a step that is launched kernel by kernel; where not given, as layer_gap
+  // GPU time a layer spends between and in kernels that no table holds (rotary, KV write, gaps), at tensor-parallel
+  // degrees of 1, 2, 4 and so on: the GPUs wait for each other in every all-reduce. Beyond the list the last counts.
+  std::vector<double> layer_gap_s;
+  std::vector<double>
+      eager_gap_s;  // the same in a step that is launched kernel by kernel; where not given, as layer_gap
+  static double gap_s(const std::vector<double>& by_degree, int tensor_parallel) {
+    if (by_degree.empty()) return 0;
+    const auto doublings = static_cast<size_t>(std::bit_width(static_cast<unsigned>(tensor_parallel)) - 1);
+    return by_degree[std::min(doublings, by_degree.size() - 1)];
+  }
   // The front end, part of TTFT and e2e, not of GPU time.
   double frontend_latency_s = 0;  // fixed: HTTP, tokenisation, first scheduling
   double frontend_token_s = 0;    // its one thread's work on each token that it sends

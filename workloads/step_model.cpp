@@ -110,7 +110,7 @@ StepModel::Impl::Part StepModel::Impl::sum(const Sink& operators) const {
 // Products and the attention of prompts lose what kernels of their share of the matrix rate were measured to. The clock
 // counts for the rest as far as memory does not: not at all for what runs at the memory's bandwidth or waits for links.
 GpuWork StepModel::Impl::work_of(const OperatorPrice& o) const {
-  GpuWork work{o.seconds, o.seconds, o.seconds};
+  GpuWork work{o.seconds, o.seconds, o.seconds, o.kind == OperatorClass::all_reduce ? o.seconds : 0};
   const PowerCap& cap = cost_.power_cap();
   if (!cap.acts() || o.seconds <= 0 || o.kind == OperatorClass::all_reduce || o.kind == OperatorClass::host)
     return work;

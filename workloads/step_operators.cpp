@@ -60,7 +60,9 @@ void StepOperators::layers(double m, bool in_graph, Sink& out) const {
   for (const LayerKind kind : {LayerKind::dense, LayerKind::moe})
     if (arch_.layers_of(kind) > 0) feed_forward(m, kind, out);
   reduce("ffn all-reduce");
-  if (const double gap_s = in_graph ? cost_.stack().layer_gap_s : cost_.stack().eager_gap_s; gap_s > 0)
+  const Stack& stack = cost_.stack();
+  const auto& gaps = in_graph ? stack.layer_gap_s : stack.eager_gap_s;
+  if (const double gap_s = Stack::gap_s(gaps, options_.tensor_parallel); gap_s > 0)
     add(out, "gaps", OperatorClass::elementwise, {gap_s, cost_.transferred() ? Coverage::outside : Coverage::inside},
         layer_count_, 0, 0);
 }

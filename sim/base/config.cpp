@@ -224,10 +224,9 @@ std::string Config::choice(std::string_view key, std::span<const std::string> al
   return find(key) == nullptr ? std::string(fallback) : choice(key, allowed);
 }
 
-std::optional<double> Config::find_quantity(std::string_view key, Dimension dimension) const {
-  const toml::node* node = as_node(find(key));
-  if (node == nullptr) return std::nullopt;
-  if (const auto* text = node->as_string()) {
+double Config::quantity_at(std::string_view key, const void* at, Dimension dimension) const {
+  const toml::node& node = *as_node(at);
+  if (const auto* text = node.as_string()) {
     try {
       return parse_quantity(text->get(), dimension);
     } catch (const Error& e) {
@@ -235,13 +234,27 @@ std::optional<double> Config::find_quantity(std::string_view key, Dimension dime
     }
   }
   const bool unitless = dimension == Dimension::ratio || dimension == Dimension::count;
-  if (!node->is_number())
+  if (!node.is_number())
     throw error(key, fmt::format("must be a {}, e.g. {}, not {}", dimension_name(dimension),
-                                 dimension_example(dimension), type_word(*node)));
+                                 dimension_example(dimension), type_word(node)));
   if (!unitless) throw error(key, fmt::format("the unit is missing; write e.g. {}", dimension_example(dimension)));
-  const double value = number_in(*node);
+  const double value = number_in(node);
   if (!std::isfinite(value) || value < 0) throw error(key, "must be a finite number, zero or more");
   return value;
+}
+std::optional<double> Config::find_quantity(std::string_view key, Dimension dimension) const {
+  const toml::node* node = as_node(find(key));
+  if (node == nullptr) return std::nullopt;
+  return quantity_at(key, node, dimension);
+}
+std::vector<double> Config::quantities(std::string_view key, Dimension dimension) const {
+  const toml::node* node = as_node(find(key));
+  if (node == nullptr) return {};
+  if (!node->is_array()) return {quantity_at(key, node, dimension)};
+  if (node->as_array()->empty()) throw error(key, "is an empty list");
+  std::vector<double> values;
+  for (const auto& element : *node->as_array()) values.push_back(quantity_at(key, &element, dimension));
+  return values;
 }
 double Config::quantity(std::string_view key, Dimension dimension) const {
   require(key);

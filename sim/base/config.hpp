@@ -54,6 +54,8 @@ class Config {
   double quantity(std::string_view key, Dimension dimension) const;
   double quantity(std::string_view key, Dimension dimension, double fallback) const;
   std::optional<double> find_quantity(std::string_view key, Dimension dimension) const;
+  // A list of them, or one for a list of one; empty where the key is absent.
+  std::vector<double> quantities(std::string_view key, Dimension dimension) const;
 
   int64_t integer(std::string_view key, Range<int64_t> range) const;
   int64_t integer(std::string_view key, Range<int64_t> range, int64_t fallback) const;
@@ -95,6 +97,7 @@ class Config {
   Config(std::shared_ptr<Document> document, const void* table, std::string path);
   const void* find(std::string_view key) const;
   const void* require(std::string_view key) const;
+  double quantity_at(std::string_view key, const void* node, Dimension dimension) const;
 
   std::shared_ptr<Document> document_;
   const void* table_;  // toml::table, hidden so that only config.cpp includes toml++

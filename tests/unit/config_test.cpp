@@ -33,6 +33,8 @@ TEST(Config, ReadsEveryKind) {
   EXPECT_TRUE(c.boolean("d"));
   EXPECT_EQ(c.integers("e", {0, 9}), (std::vector<int64_t>{1, 2}));
   EXPECT_EQ(c.table("t").quantity("size", Dimension::bytes), 1e9);
+  EXPECT_EQ(c.table("t").quantities("size", Dimension::bytes), (std::vector<double>{1e9}));
+  EXPECT_TRUE(c.quantities("sizes", Dimension::bytes).empty());
   ASSERT_EQ(c.tables("list").size(), 2u);
   EXPECT_EQ(c.tables("list")[0].integer("v", {0, 9}), 1);
   EXPECT_EQ(c.tables("list")[1].integer("v", {0, 9}), 2);

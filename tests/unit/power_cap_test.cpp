@@ -87,6 +87,30 @@ TEST(PowerCap, RestAndMemoryBoundWorkCoolAlike) {
   EXPECT_NEAR(after_idle, (1 - std::exp(-2.0)) * kBurst / 0.2, 1e-6);  // two time constants of rest
 }
 
+// The power management looks at its own times: hotter work does not reach the cap sooner.
+TEST(PowerCap, WorkOverTheCapReachesItAfterTheMeasuredBurst) {
+  const PowerCap cap(kKernels, kBurst, kNoRecovery);
+  for (const double compute_bound : {0.6, 0.8, 1.0}) {
+    GpuHeat heat;
+    EXPECT_NEAR(share_run(heat, cap, 0.2, compute_bound, 0), kBurst / 0.2, 1e-6) << compute_bound;
+  }
+}
+
+// Two thirds of products, and a third of memory-bound work: over the cap. Wait for links for a fourth of the time instead,
+// and it is not: 2.7 times as much is made up for.
+TEST(PowerCap, WaitingForLinksCoolsMore) {
+  const PowerCap cap(kKernels, kBurst, kNoRecovery);
+  const auto run = [&](double links) {
+    GpuHeat heat;
+    double seconds = 0;
+    for (int i = 0; i < 100; ++i) seconds += heat.run(cap, {0.1, 0.1 * (1 + 0.2 * 2 / 3), 0.12, 0.1 * links}, seconds);
+    return seconds;
+  };
+  EXPECT_NEAR(run(0), kBurst + (10 - kBurst) * 1.2, 1e-6);
+  EXPECT_NEAR(run(0.25), 10, 1e-9);
+  EXPECT_GT(run(0.15), 11) << "0.333 + 1.7 * 0.15 is less than 0.667";
+}
+
 TEST(PowerCap, WorkLessThanHalfComputeBoundNeverGetsThere) {
   const PowerCap cap(kKernels, kBurst, kNoRecovery);
   GpuHeat heat;
@@ -117,6 +141,18 @@ TEST(PowerCap, TheClockComesBackExponentially) {
   for (int i = 0; i < 100; ++i) pieces += many.run(cap, {0.001, 0.001, 0.00104}, end + pieces);
   EXPECT_NEAR(whole - 0.1, 0.04 * kRecovery * (1 - std::exp(-0.1 / kRecovery)), 1e-9);
   EXPECT_NEAR(pieces, whole, 1e-9);
+}
+
+// Decode-like work that is at the cap by itself keeps a fifth of the lowered clock, unless it waits for links.
+TEST(PowerCap, DecodesAtTheCapHoldTheClockDown) {
+  constexpr double kRecovery = 0.03, kHeld = 0.2;
+  const PowerCap cap(kKernels, kBurst, kRecovery, kHeld);
+  GpuHeat idle, decoding, linked;
+  EXPECT_NEAR(idle.run(cap, {1e-6, 1e-6, 1.2e-6}, 0), 1e-6, 1e-9) << "the clock is the highest at first";
+  const double end = decoding.run(cap, {10, 10, 10.4}, 0);
+  EXPECT_NEAR(end, 10 + kHeld * 0.4 * (1 - kRecovery / 10), 1e-9);
+  EXPECT_NEAR(decoding.run(cap, {1e-6, 1.2e-6, 1.2e-6}, end), 1e-6 * (1 + kHeld * 0.2), 1e-10) << "a prompt's products";
+  EXPECT_NEAR(linked.run(cap, {10, 10, 10.4, 1}, 0), 10, 1e-9);
 }
 
 class PowerCappedSteps : public testing::Test {

@@ -41,6 +41,8 @@ class ProfileFiles : public testing::Test {
   void write(const std::string& name, std::string_view text) const {
     std::ofstream(folder() / name, std::ios::binary) << text;
   }
+  // Adds to the stack's [engine].
+  void write_engine(std::string_view keys) const { write("stack.toml", std::string(kStack) + std::string(keys)); }
   Profile open() const { return {root_, "g", "s"}; }
   template <typename Action>
   std::string message(const Action& action) const {
@@ -164,6 +166,30 @@ TEST_F(ProfileFiles, TheClockRecoversByTheAreaOfWhatIsLost) {
   EXPECT_NE(message([&] { open().power_cap(); }).find("the first row must take longer"), std::string::npos);
   write("power_recovery.csv", "after,seconds\n0.01,1\n");
   EXPECT_NE(message([&] { open().power_cap(); }).find("needs two rows"), std::string::npos);
+}
+
+TEST_F(ProfileFiles, DecodesHoldTheClockDownByTheMeasuredClocks) {
+  write("power_cap.csv", "kernel,dtype,flops,burst_seconds,seconds\ngemm,bf16,1e6,1e-6,1.2e-6\n");
+  write("power_burst.csv", "regime,seconds\ndecode_like,0.05\n");
+  EXPECT_EQ(open().power_cap().held(), 0) << "no power.csv";
+  write("power.csv", "regime,power_w,sm_clock_mhz\nidle,120,2000\ncompute_bound,690,1500\n");
+  EXPECT_EQ(open().power_cap().held(), 0) << "no such row";
+  write("power.csv", "regime,power_w,sm_clock_mhz\nidle,120,2000\ncompute_bound,690,1500\ndecode_like,690,1900\n");
+  EXPECT_NEAR(open().power_cap().held(), 0.2, 1e-12);
+}
+
+TEST_F(ProfileFiles, GapsAreByTensorParallelDegree) {
+  write_engine("layer_gap = \"8 us\"\n");
+  EXPECT_EQ(Stack::gap_s(open().stack().layer_gap_s, 4), 8e-6);
+  EXPECT_EQ(open().stack().eager_gap_s, open().stack().layer_gap_s);
+  write_engine("layer_gap = [\"8 us\", \"10 us\", \"18 us\"]\n");
+  const Stack stack = open().stack();
+  for (const auto& [degree, gap] : {std::pair{1, 8e-6}, {2, 10e-6}, {3, 10e-6}, {4, 18e-6}, {16, 18e-6}})
+    EXPECT_DOUBLE_EQ(Stack::gap_s(stack.layer_gap_s, degree), gap) << degree;
+  write_engine("layer_gap = [\"8 us\", \"10 GB\"]\n");
+  EXPECT_NE(message([&] { open(); }).find("engine.layer_gap: '10 GB' is not a time"), std::string::npos);
+  write_engine("layer_gap = []\n");
+  EXPECT_NE(message([&] { open(); }).find("engine.layer_gap: is an empty list"), std::string::npos);
 }
 
 }  // namespace
