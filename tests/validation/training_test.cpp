@@ -192,7 +192,9 @@ TorchRows torch_rows(const std::string& name) {
     job.sequence = csv.integer(8);
     job.global_batch = job.micro_batch * gpus * csv.integer(9);
     job.recompute = csv.integer(10) ? Recompute::full : Recompute::none;
-    if (csv.text(0) == "fsdp") job.sharding = Sharding::zero3;
+    // train_h200's one-GPU row of FSDP has DDP's peak memory to 1 MB, 2.9 GB more than FSDP took on one GPU elsewhere: that
+    // model was not wrapped.
+    if (csv.text(0) == "fsdp" && (gpus > 1 || name != "train_h200")) job.sharding = Sharding::zero3;
     const auto step = predictor.predict(job);
     const double measured = csv.number(11);
     const auto key = fmt::format("{} micro {} accumulation {}", csv.text(0), csv.integer(7), csv.integer(9));
@@ -219,12 +221,12 @@ TEST(TrainingValidation, TorchOnH200) {
   EXPECT_LE(rows.table.quantile(1), 0.05);
   EXPECT_LE(rows.memory.quantile(1), 0.20);
   for (const auto& [row, points] : rows.points)
-    // On a second machine this row's measured efficiency is 6 points higher (below).
-    EXPECT_LE(std::abs(points), row == "2 GPUs fsdp micro 4 accumulation 1" ? 5.1 : 2.0) << row;
+    // This row took longer than the same on four GPUs, and 1 and 2 % longer than on two other machines (below).
+    EXPECT_LE(std::abs(points), row == "2 GPUs fsdp micro 4 accumulation 1" ? 2.7 : 2.0) << row;
 }
 
-// Four of those rows on another machine of two H200. What the machines differ by is the floor: 3 and 5 % on one GPU, 1
-// % on two, 2 and 6 points of efficiency.
+// Four of those rows on another machine of two H200. What the machines differ by is the floor: 3 % on one GPU and 1 % on
+// two.
 TEST(TrainingValidation, TorchOnAnotherH200) {
   TorchRows rows = torch_rows("train_h200_repeat");
   EXPECT_LE(rows.table.quantile(1), 0.05);
