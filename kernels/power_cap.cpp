@@ -9,7 +9,9 @@ namespace {
 
 constexpr double kShareWidth = 0.05;  // of the smoothing; kernels of one share differ by 2 %
 constexpr size_t kShareSteps = 100;   // of the remembered curve
-constexpr double kLinkCooling = 2.7;  // of a second that waits for links, in seconds of products over the cap
+// Of one H200 and one H100, as the header says.
+constexpr double kLinkCooling = 2.7;   // of a second that waits for links, in seconds of products over the cap
+constexpr double kNoHoldLinks = 0.08;  // share of such seconds from which decodes are below the cap
 
 }  // namespace
 
@@ -47,22 +49,24 @@ double GpuHeat::run(const PowerCap& cap, const GpuWork& work, double now_s) {
     lowered_ *= std::exp(-idle_s / cap.recovery_s());
   }
   const double compute_bound = cap.compute_bound(work.drawing_s / work.burst_s);
-  const double cooling = std::max(0.0, 1 - compute_bound) + (kLinkCooling - 1) * work.links_s / work.burst_s;
+  const double links = work.links_s / work.burst_s;
+  const double cooling = std::max(0.0, 1 - compute_bound) + (kLinkCooling - 1) * links;
   const bool heats = compute_bound > cooling;
   const double to_cap_s = heats ? (1 - heat_) * cap.burst_s() : burst_s;
   const double share = std::clamp(to_cap_s / burst_s, 0.0, 1.0);  // of the work done before the cap
-  const double before_s = share * burst_s, recovery = before_s / cap.recovery_s();
-  const double held = work.links_s > 0 ? 0 : cap.held();
-  const double more = lowered_ - held;
-  const double lowered = held + (recovery > 0 ? more * -std::expm1(-recovery) / recovery : more);  // the mean
-  const double seconds = burst_s + (share * lowered + 1 - share) * lost_s;
+  // Of the lowered clock, on average before the cap and at the end.
+  double before = lowered_, after = share < 1 ? 1 : lowered_;
   if (heats) {
     heat_ = std::min(1.0, heat_ + burst_s / cap.burst_s());
   } else {
     const double goal = compute_bound / cooling;
     heat_ = goal + (heat_ - goal) * std::exp(-burst_s / cap.burst_s());
+    const double held = cap.held() * std::max(0.0, 1 - links / kNoHoldLinks), time = burst_s / cap.recovery_s();
+    before = held + (lowered_ - held) * (time > 0 ? -std::expm1(-time) / time : 1);
+    after = held + (lowered_ - held) * std::exp(-time);
   }
-  lowered_ = share < 1 ? 1 : held + more * std::exp(-recovery);
+  lowered_ = after;
+  const double seconds = burst_s + (share * before + 1 - share) * lost_s;
   busy_until_s_ = std::max(now_s, busy_until_s_) + seconds;
   return seconds * stages_;
 }

@@ -16,21 +16,24 @@
 //
 // Between the two stands one number for each GPU, its heat x, 0 after long memory-bound work or idling, 1 at the cap. Of
 // a stretch of work a share w draws more than the cap allows, w being (slowdown - 1) / (the largest - 1) on average over
-// it; a share a waits for links; the rest draws less than the cap by about as much as products draw more. An all-reduce
-// draws 265 W of an H200's 700 (power.csv, 2026-11-22), so it makes up for (700 - 265) / (860 - 700) = 2.7 of products:
+// it; a share a waits for links; the rest is taken to draw as much less than the cap as products draw more, 160 W (860 W on
+// an H100 before its clock falls, NVML's power of the moment, 2026-11-21; measured are 85 and 206 W for an H100's decode-like
+// and memory-bound work, 3 and 93 W for an H200's). An H200's all-reduce of 32 MiB on four GPUs draws 265 W of 700
+// (power.csv, 2026-11-22), so it makes up for (700 - 265) / 160 = 2.7 of products, and so is every all-reduce taken:
 //   cooling = 1 - w - a + 2.7 a
 //   w > cooling   dx/dt = 1 / burst_s, until the cap: the power management looks at its own times, not the sooner the
 //                 hotter the work (15 bursts on one H100 lasted 64 ms in the median, half of them 45 to 83 ms)
 //   otherwise     x tends to w / cooling with that time constant
 // Measured with bursts of 10 to 200 ms at duty cycles of 20 to 50 % (2026-11-21, one H100): those of 20 % never slowed, of
 // 50 % slowed after 20 to 50 ms. Boards differ: burst_s was 64 ms on an H100 and 146 and 173 ms on two H200s (medians of
-// 15), and a third H200's clock held for more than half a second.
+// 15), and a third H200's clock held for more than half a second; docs/calibration.md says whose the profiles hold.
 //
 // From the moment that the cap is reached the clock is lowered, and what comes next runs on it: a step that reads weights
 // loses little, its short kernels lose what the clock does. The clock comes back as exp(-t / recovery_s); not all the way
 // where decode-like work is at the cap by itself, as on an H200 that runs it at 1.88 GHz of 1.98 and products at 1.50:
 //   held         what long decode-like work keeps of the lowered clock, (highest - its clock) / (highest - products')
-// unless some of its time waits for links, which leaves it below the cap.
+// An H200's clock lowered by 5 % saves 35 W of 697 at least; so does waiting for links, 432 W less, for 8 % of the time: from
+// there on decodes are below the cap, and hold nothing. While work heats the clock does not come back.
 //
 // Tested by tests/unit/power_cap_test.cpp.
 

@@ -250,11 +250,12 @@ double Profile::held_clock() const {
   const auto path = file("power", "");
   if (path.empty()) return 0;
   std::map<std::string, double, std::less<>> mhz;
-  for (CsvTable csv(path, {"regime", "sm_clock_mhz"}); csv.next();) mhz[std::string(csv.text(0))] = positive(csv, 1);
-  for (const char* regime : {"idle", "compute_bound", "decode_like"})
-    if (!mhz.contains(regime)) return 0;
-  const double lost = mhz["idle"] - mhz["compute_bound"];
-  return lost > 0 ? std::clamp((mhz["idle"] - mhz["decode_like"]) / lost, 0.0, 1.0) : 0;
+  double highest = 0;
+  for (CsvTable csv(path, {"regime", "sm_clock_mhz"}); csv.next();)
+    highest = std::max(highest, mhz[std::string(csv.text(0))] = counted(csv, 1));
+  if (!mhz.contains("compute_bound") || !mhz.contains("decode_like")) return 0;
+  const double lost = highest - mhz["compute_bound"];
+  return lost > 0 ? std::clamp((highest - mhz["decode_like"]) / lost, 0.0, 1.0) : 0;
 }
 
 PowerCap Profile::power_cap() const {

@@ -60,10 +60,11 @@ struct Stack {
   double piecewise_launch_s =
       0;  // host time of one layer run piecewise (graph pieces, attention between them): likewise
   // GPU time a layer spends between and in kernels that no table holds (rotary, KV write, gaps), at tensor-parallel
-  // degrees of 1, 2, 4 and so on: the GPUs wait for each other in every all-reduce. Beyond the list the last counts.
+  // degrees of 1, 2, 4 and so on: the GPUs wait for each other in every all-reduce.
   std::vector<double> layer_gap_s;
-  std::vector<double>
-      eager_gap_s;  // the same in a step that is launched kernel by kernel; where not given, as layer_gap
+  // The same in a step that is launched kernel by kernel; where not given, as layer_gap.
+  std::vector<double> eager_gap_s;
+  // Of such a list; a degree between two takes the smaller one's, one beyond the list the last.
   static double gap_s(const std::vector<double>& by_degree, int tensor_parallel) {
     if (by_degree.empty()) return 0;
     const auto doublings = static_cast<size_t>(std::bit_width(static_cast<unsigned>(tensor_parallel)) - 1);

@@ -96,8 +96,8 @@ TEST(PowerCap, WorkOverTheCapReachesItAfterTheMeasuredBurst) {
   }
 }
 
-// Two thirds of products, and a third of memory-bound work: over the cap. Wait for links for a fourth of the time instead,
-// and it is not: 2.7 times as much is made up for.
+// Two thirds of products, and a third of memory-bound work: over the cap. Waiting for links for so much of the time that
+// its 2.7 of products make up for the excess, (2/3 - 1/3) / 1.7, is not.
 TEST(PowerCap, WaitingForLinksCoolsMore) {
   const PowerCap cap(kKernels, kBurst, kNoRecovery);
   const auto run = [&](double links) {
@@ -106,9 +106,10 @@ TEST(PowerCap, WaitingForLinksCoolsMore) {
     for (int i = 0; i < 100; ++i) seconds += heat.run(cap, {0.1, 0.1 * (1 + 0.2 * 2 / 3), 0.12, 0.1 * links}, seconds);
     return seconds;
   };
-  EXPECT_NEAR(run(0), kBurst + (10 - kBurst) * 1.2, 1e-6);
-  EXPECT_NEAR(run(0.25), 10, 1e-9);
-  EXPECT_GT(run(0.15), 11) << "0.333 + 1.7 * 0.15 is less than 0.667";
+  const double capped = kBurst + (10 - kBurst) * 1.2;
+  EXPECT_NEAR(run(0), capped, 1e-6);
+  EXPECT_NEAR(run(0.195), capped, 1e-6);
+  EXPECT_NEAR(run(0.197), 10, 1e-9);
 }
 
 TEST(PowerCap, WorkLessThanHalfComputeBoundNeverGetsThere) {
@@ -143,16 +144,29 @@ TEST(PowerCap, TheClockComesBackExponentially) {
   EXPECT_NEAR(pieces, whole, 1e-9);
 }
 
-// Decode-like work that is at the cap by itself keeps a fifth of the lowered clock, unless it waits for links.
+// Decode-like work that is at the cap by itself keeps a fifth of the lowered clock, the less the more it waits for links.
 TEST(PowerCap, DecodesAtTheCapHoldTheClockDown) {
   constexpr double kRecovery = 0.03, kHeld = 0.2;
   const PowerCap cap(kKernels, kBurst, kRecovery, kHeld);
-  GpuHeat idle, decoding, linked;
-  EXPECT_NEAR(idle.run(cap, {1e-6, 1e-6, 1.2e-6}, 0), 1e-6, 1e-9) << "the clock is the highest at first";
+  const auto decoded = [&](double links) {
+    GpuHeat heat;
+    return (heat.run(cap, {10, 10, 10.4, 10 * links}, 0) - 10) / (0.4 * (1 - kRecovery / 10));
+  };
+  EXPECT_NEAR(decoded(0), kHeld, 1e-9);
+  EXPECT_NEAR(decoded(0.001), kHeld * (1 - 0.001 / 0.08), 1e-9);
+  EXPECT_NEAR(decoded(0.1), 0, 1e-9);
+}
+
+// What heats runs on the clock that it finds: after decodes the held one, after idling the highest.
+TEST(PowerCap, PromptsRunOnTheClockThatDecodesLeave) {
+  constexpr double kHeld = 0.2;
+  const PowerCap cap(kKernels, kBurst, 0.03, kHeld);
+  const GpuWork prompt{0.01, 0.012, 0.012};
+  GpuHeat idle, decoding;
+  EXPECT_NEAR(idle.run(cap, prompt, 0), 0.01, 1e-12);
+  EXPECT_NEAR(idle.run(cap, prompt, 0.01), 0.01, 1e-12);
   const double end = decoding.run(cap, {10, 10, 10.4}, 0);
-  EXPECT_NEAR(end, 10 + kHeld * 0.4 * (1 - kRecovery / 10), 1e-9);
-  EXPECT_NEAR(decoding.run(cap, {1e-6, 1.2e-6, 1.2e-6}, end), 1e-6 * (1 + kHeld * 0.2), 1e-10) << "a prompt's products";
-  EXPECT_NEAR(linked.run(cap, {10, 10, 10.4, 1}, 0), 10, 1e-9);
+  EXPECT_NEAR(decoding.run(cap, prompt, end), 0.01 * (1 + 0.2 * kHeld), 1e-9);
 }
 
 class PowerCappedSteps : public testing::Test {

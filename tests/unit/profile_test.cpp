@@ -172,10 +172,15 @@ TEST_F(ProfileFiles, DecodesHoldTheClockDownByTheMeasuredClocks) {
   write("power_cap.csv", "kernel,dtype,flops,burst_seconds,seconds\ngemm,bf16,1e6,1e-6,1.2e-6\n");
   write("power_burst.csv", "regime,seconds\ndecode_like,0.05\n");
   EXPECT_EQ(open().power_cap().held(), 0) << "no power.csv";
-  write("power.csv", "regime,power_w,sm_clock_mhz\nidle,120,2000\ncompute_bound,690,1500\n");
+  const std::string head = "regime,power_w,sm_clock_mhz\nidle,120,300\nmemory_bound,600,2000\ncompute_bound,690,1500\n";
+  write("power.csv", head);
   EXPECT_EQ(open().power_cap().held(), 0) << "no such row";
-  write("power.csv", "regime,power_w,sm_clock_mhz\nidle,120,2000\ncompute_bound,690,1500\ndecode_like,690,1900\n");
-  EXPECT_NEAR(open().power_cap().held(), 0.2, 1e-12);
+  write("power.csv", head + "decode_like,690,1900\n");
+  EXPECT_NEAR(open().power_cap().held(), 0.2, 1e-12) << "of the highest clock, which is not the idle GPU's";
+  write("power.csv", head + "decode_like,690,1400\n");
+  EXPECT_EQ(open().power_cap().held(), 1);
+  const Profile h200(fs::path(DSSIM_SOURCE_DIR) / "kernels/profiles", "h200-sxm", "dssim-1");
+  EXPECT_NEAR(h200.power_cap().held(), (1980. - 1875) / (1980 - 1500), 1e-12);
 }
 
 TEST_F(ProfileFiles, GapsAreByTensorParallelDegree) {
@@ -186,6 +191,9 @@ TEST_F(ProfileFiles, GapsAreByTensorParallelDegree) {
   const Stack stack = open().stack();
   for (const auto& [degree, gap] : {std::pair{1, 8e-6}, {2, 10e-6}, {3, 10e-6}, {4, 18e-6}, {16, 18e-6}})
     EXPECT_DOUBLE_EQ(Stack::gap_s(stack.layer_gap_s, degree), gap) << degree;
+  write_engine("layer_gap = \"8 us\"\neager_gap = [\"20 us\", \"30 us\"]\n");
+  EXPECT_DOUBLE_EQ(Stack::gap_s(open().stack().eager_gap_s, 8), 30e-6);
+  EXPECT_DOUBLE_EQ(Stack::gap_s(open().stack().layer_gap_s, 8), 8e-6);
   write_engine("layer_gap = [\"8 us\", \"10 GB\"]\n");
   EXPECT_NE(message([&] { open(); }).find("engine.layer_gap: '10 GB' is not a time"), std::string::npos);
   write_engine("layer_gap = []\n");

@@ -89,7 +89,7 @@ class GemmBench {
   long too_large_ = 0;
 };
 
-// Every 16 rows up to 512, which a step of decodes and a short prompt has: there cuBLASLt's tiles for Hopper grow in
+// Every 16 rows from 192 to 512, which a step of decodes and a short prompt has: there cuBLASLt's tiles for Hopper grow in
 // steps of 8, so that 392 rows take a tenth less than 448 (H100, 2026-11-22).
 const std::vector<int> kAllRows = {
     1,   2,   4,   8,   12,  16,   24,   32,   48,   64,   80,   96,   128,  160,  192,  208,  224,  240,  256, 272,

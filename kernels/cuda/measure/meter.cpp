@@ -174,8 +174,8 @@ std::optional<Reading> Meter::measure(const Call& call, int least_calls) {
   DSSIM_CUDA(cudaEventSynchronize(events_[1]));
   double estimate = std::max(1e-7, elapsed_seconds(events_[0], events_[1]));
   rest_.after(2.0 * estimate);
-  const double calls = std::max<double>(std::ceil(sample_seconds_ / estimate), least_calls);
-  int count = static_cast<int>(std::clamp(calls, 1.0, static_cast<double>(kMostCalls)));
+  const double turns = std::ceil(sample_seconds_ / estimate / least_calls);
+  const int count = least_calls * static_cast<int>(std::clamp(turns, 1.0, std::floor(1.0 * kMostCalls / least_calls)));
 
   cudaGraph_t graph = nullptr;
   cudaGraphExec_t executable = nullptr;

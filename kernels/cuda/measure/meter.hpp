@@ -38,8 +38,7 @@ struct MeterStatistics {
 };
 
 // How busy the GPU was lately, as a first-order average, and rests that keep it from its power cap. Large products lowered
-// the clock of an H100 after 30 to 70 ms (power_burst.csv and a first look at another board, 2026-11-21), never where
-// they ran for 20 ms in 100.
+// the clock of an H100 after 30 to 70 ms (two boards, 2026-11-21), never where they ran for 20 ms in 100.
 class RestKeeper {
  public:
   // Sleeps until the GPU may work for `busy_s`.
@@ -70,8 +69,8 @@ class Meter {
   Meter(const Meter&) = delete;
   Meter& operator=(const Meter&) = delete;
 
-  // least_calls: so many at least lie between two uses of the same rotated inputs; 1 measures hot. Empty if the GPU was
-  // throttled throughout.
+  // least_calls, up to kMostCalls: inputs rotate over so many calls, of which a graph holds a multiple; 1 measures hot.
+  // Empty if the GPU was throttled throughout.
   std::optional<Reading> measure(const Call& call, int least_calls = 1);
   // The least calls whose rotated inputs, `bytes` a call, are twice the L2 cache together.
   int calls_past_l2(double bytes) const;
