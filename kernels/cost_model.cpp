@@ -367,11 +367,12 @@ Price CostModel::Impl::bandwidth_bound(std::string_view kernel, double rows, dou
 }
 
 Price CostModel::all_reduce(int gpus, double bytes, bool in_graph) const {
-  if (gpus <= 1) return {0, Coverage::inside};
+  // Asked first: a table that is looked up counts as a source.
+  if (gpus <= 1 || !impl_->stack_.name.starts_with("vllm")) return collective(Collective::all_reduce, gpus, bytes);
   const auto [table, coverage] = impl_->find([&](const ProfileTables& t) -> const CollectiveTable* {
     return t.all_reduce().has("vllm_graph") ? &t.all_reduce() : nullptr;
   });
-  if (!table || !impl_->stack_.name.starts_with("vllm")) return collective(Collective::all_reduce, gpus, bytes);
+  if (!table) return collective(Collective::all_reduce, gpus, bytes);
   Price price = table->price(impl_->target_, "vllm_graph", gpus, bytes);
   if (!in_graph)
     price.seconds += 2 * bytes / impl_->target_.memory_bytes_per_s;  // copied into the registered buffer first

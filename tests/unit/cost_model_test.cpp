@@ -251,6 +251,14 @@ TEST(CostModel, AllReduceIsTheEnginesOwn) {
   EXPECT_GT(cost.collective(Collective::all_to_all, 8, 1 << 20).seconds, 0);
 }
 
+// A stack that runs NCCL's all-reduce does not name vLLM's table among what its prices come from.
+TEST(CostModel, AnAllReduceThatIsNotTheEnginesNamesNoOthersTable) {
+  const CostModel cost = load("h200-sxm", "dssim-1");
+  EXPECT_EQ(cost.all_reduce(4, 131072, true).coverage, Coverage::inside);
+  ASSERT_EQ(cost.sources().size(), 1U);
+  EXPECT_NE(cost.sources()[0].find("h200-sxm/dssim-1"), std::string::npos);
+}
+
 // Every GPU of the catalogue can be priced on every stack, finite and above zero.
 TEST(CostModel, EveryGpuIsPriced) {
   for (const char* gpu : {"a40", "l40s", "t4", "v100-sxm", "jetson-nano", "mi300x", "b200", "h100-pcie"}) {
