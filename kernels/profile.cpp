@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <limits>
-#include <map>
 
 #include "sim/base/config.hpp"
 #include "sim/base/csv.hpp"
@@ -249,13 +248,15 @@ std::vector<CopySample> Profile::copies() const {
 double Profile::held_clock() const {
   const auto path = file("power", "");
   if (path.empty()) return 0;
-  std::map<std::string, double, std::less<>> mhz;
-  double highest = 0;
-  for (CsvTable csv(path, {"regime", "sm_clock_mhz"}); csv.next();)
-    highest = std::max(highest, mhz[std::string(csv.text(0))] = counted(csv, 1));
-  if (!mhz.contains("compute_bound") || !mhz.contains("decode_like")) return 0;
-  const double lost = highest - mhz["compute_bound"];
-  return lost > 0 ? std::clamp((highest - mhz["decode_like"]) / lost, 0.0, 1.0) : 0;
+  double highest = 0, products = 0, decodes = 0;
+  for (CsvTable csv(path, {"regime", "sm_clock_mhz"}); csv.next();) {
+    const double mhz = counted(csv, 1);
+    highest = std::max(highest, mhz);
+    if (csv.text(0) == "compute_bound") products = mhz;
+    if (csv.text(0) == "decode_like") decodes = mhz;
+  }
+  if (products <= 0 || decodes <= 0 || products >= highest) return 0;
+  return std::min(1.0, (highest - decodes) / (highest - products));
 }
 
 PowerCap Profile::power_cap() const {

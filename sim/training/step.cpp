@@ -344,13 +344,13 @@ class StepPredictor::Builder {
     return seconds;
   }
 
-  // Every worker pushes its gradients to the servers that hold those parameters, and pulls them back.
-  double server_node_rate() const {
+  double server_node_rate() const {  // bytes per second of a node's NICs
     const Cluster& c = owner_.cluster_;
     return c.fabric->nic_bytes_per_s * c.fabric->efficiency * c.nics_per_node();
   }
   double workers_on_node() const { return std::min(owner_.cluster_.gpus_per_node(), job_.gpus()); }
 
+  // Every worker pushes its gradients to the servers that hold those parameters, and pulls them back.
   double server_seconds(double parameters) const {
     const Cluster& c = owner_.cluster_;
     const double bytes = parameters * (compressed_gradient(job_).wire_bytes + job_.parameter_bytes());

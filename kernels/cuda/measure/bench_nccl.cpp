@@ -62,8 +62,11 @@ class NcclBench {
     }
   }
   ~NcclBench() {
+    int current = 0;
+    cudaGetDevice(&current);
     for (std::size_t g = 0; g < ranks_.size(); ++g) {
       cudaSetDevice(static_cast<int>(g));
+      cudaStreamSynchronize(ranks_[g].stream);
       ncclCommDestroy(ranks_[g].comm);
       cudaEventDestroy(ranks_[g].start);
       cudaEventDestroy(ranks_[g].stop);
@@ -71,6 +74,16 @@ class NcclBench {
       ranks_[g].send.reset();
       ranks_[g].receive.reset();
     }
+    cudaSetDevice(current);
+  }
+
+  // One all-reduce, which `stream` of GPU `device` waits for.
+  void launch_all_reduce(std::size_t bytes, int device, cudaStream_t stream) {
+    DSSIM_NCCL_CALL(ncclGroupStart());
+    for (int g = 0; g < static_cast<int>(ranks_.size()); ++g) enqueue(g, 0, bytes);
+    DSSIM_NCCL_CALL(ncclGroupEnd());
+    DSSIM_CUDA(cudaEventRecord(ranks_[device].stop, ranks_[device].stream));
+    DSSIM_CUDA(cudaStreamWaitEvent(stream, ranks_[device].stop));
   }
 
   // Median over samples of the mean over a few calls in a row; of the ranks the slowest counts.
@@ -194,55 +207,14 @@ class NcclBench {
   std::vector<Rank> ranks_;
 };
 
-// An all-reduce of 4096 tokens' activations (hidden 4096, bf16) over all GPUs of the node.
-class AllReduceLoad {
- public:
-  AllReduceLoad(const GpuInfo& gpu, cudaStream_t stream) : comms_(gpu.count), streams_(gpu.count), device_(gpu.device) {
-    DSSIM_NCCL_CALL(ncclCommInitAll(comms_.data(), gpu.count, nullptr));
-    for (int g = 0; g < gpu.count; ++g) {
-      DSSIM_CUDA(cudaSetDevice(g));
-      buffers_.push_back(std::make_unique<Buffer>(kBytes));
-      fill_bf16(buffers_[g]->as(), kBytes / 2, 1.0f, 31 + g);
-      streams_[g] = stream;
-      if (g != gpu.device) DSSIM_CUDA(cudaStreamCreateWithFlags(&streams_[g], cudaStreamNonBlocking));
-    }
-    DSSIM_CUDA(cudaSetDevice(gpu.device));
-  }
-  ~AllReduceLoad() {
-    for (std::size_t g = 0; g < comms_.size(); ++g) {
-      cudaSetDevice(static_cast<int>(g));
-      cudaDeviceSynchronize();
-      ncclCommDestroy(comms_[g]);
-      if (static_cast<int>(g) != device_) cudaStreamDestroy(streams_[g]);
-      buffers_[g].reset();
-    }
-    cudaSetDevice(device_);
-  }
-
-  // Averages: sums in place would soon overflow.
-  void launch() {
-    DSSIM_NCCL_CALL(ncclGroupStart());
-    for (std::size_t g = 0; g < comms_.size(); ++g) {
-      void* data = buffers_[g]->as();
-      DSSIM_NCCL_CALL(ncclAllReduce(data, data, kBytes / 2, ncclBfloat16, ncclAvg, comms_[g], streams_[g]));
-    }
-    DSSIM_NCCL_CALL(ncclGroupEnd());
-  }
-
- private:
-  static constexpr std::size_t kBytes = std::size_t{32} << 20;
-  std::vector<ncclComm_t> comms_;
-  std::vector<cudaStream_t> streams_;
-  std::vector<std::unique_ptr<Buffer>> buffers_;
-  int device_;
-};
-
 }  // namespace
 
 std::function<void()> all_reduce_load(const GpuInfo& gpu, cudaStream_t stream) {
   if (gpu.count < 2) return {};
-  auto load = std::make_shared<AllReduceLoad>(gpu, stream);
-  return [load] { load->launch(); };
+  constexpr std::size_t kBytes = std::size_t{32} << 20;  // activations of 4096 tokens of 4096 values
+  auto nccl = std::make_shared<NcclBench>(gpu.count, kBytes);
+  DSSIM_CUDA(cudaSetDevice(gpu.device));
+  return [nccl, device = gpu.device, stream] { nccl->launch_all_reduce(kBytes, device, stream); };
 }
 
 std::string nccl_version() {
